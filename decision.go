@@ -4,6 +4,8 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"attache/secret"
 )
 
 // Target is where a request is for: fixed when the tunnel opens, and compared
@@ -45,6 +47,8 @@ const (
 type Decision struct {
 	Action     Action
 	Connection *Connection // with Inject
+	Header     string      // with Inject: the field that carries the credential
+	Value      secret.Text // with Inject: that field's value, made ready when the index was built
 	Code       Code        // with Deny
 	// Reason is one sentence for people: why, and with Deny what to do. It names
 	// connections and domains, never a secret or an internal address.
