@@ -163,8 +163,8 @@ func (m *Minter) mint(g *generation, host string, underway *mint, renewal bool) 
 		delete(g.minting, host)
 		evicted := underway.err == nil && g.leaves.Add(host, underway.leaf)
 		g.mu.Unlock()
-		close(underway.done)
 		m.count(underway.err, renewal, evicted)
+		close(underway.done)
 	}()
 	certificate, err := g.authority.sign(host, m.leafLife)
 	if err == nil {
@@ -176,7 +176,7 @@ func (m *Minter) mint(g *generation, host string, underway *mint, renewal bool) 
 // renewAt is when between a third and a quarter of the life is left, at random,
 // so that leaves that were minted together are not renewed together.
 func renewAt(notAfter time.Time) time.Time {
-	life := time.Until(notAfter)
+	life := max(time.Until(notAfter), 0)
 	return notAfter.Add(-life/3 + rand.N(life/12+1))
 }
 
