@@ -1,0 +1,79 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	"attache"
+)
+
+// Candidate is a connection that a decision considered, because it covers the
+// host or because the query names it, and what became of it.
+type Candidate struct {
+	Connection    string                `json:"connection"`
+	AllowedDomain attache.AllowedDomain `json:"allowed_domain"`
+	Chosen        bool                  `json:"chosen"` // its credential is sent
+	Why           string                `json:"why"`    // one sentence
+}
+
+// maxCandidates bounds an explanation.
+const maxCandidates = 50
+
+// Explain makes the same decision as [Index.Decide] and says what became of each
+// connection that it considered, the named one first, then from the narrowest
+// domain to the widest, at most 50.
+func (ix *Index) Explain(q Query) (attache.Decision, []Candidate) {
+	in := ix.integration(q.Integration)
+	d, about := in.decide(q)
+	var candidates []Candidate
+	add := func(e *entry, why string) {
+		candidates = append(candidates, Candidate{
+			Connection:    e.connection.Name,
+			AllowedDomain: e.connection.AllowedDomain,
+			Chosen:        d.Connection == e.connection,
+			Why:           why,
+		})
+	}
+	if about != nil {
+		add(about, d.Reason)
+	}
+	var best attache.AllowedDomain // that fits the port as well
+	for p := range covering(q.Target.Host, anyPort) {
+		g, ok := in.domains.get(p)
+		if !ok {
+			continue
+		}
+		for _, e := range g.entries {
+			if best == "" && e.allows(q.Target.Port) {
+				best = e.connection.AllowedDomain
+			}
+			if e == about {
+				continue
+			}
+			if len(candidates) == maxCandidates {
+				return d, candidates
+			}
+			add(e, e.whyNot(q, best))
+		}
+	}
+	return d, candidates
+}
+
+func (e *entry) allows(port uint16) bool { return slices.Contains(e.connection.AllowedPorts, port) }
+
+// whyNot says why a connection that covers the host was not chosen, where the
+// narrowest domain that fits host and port is best.
+func (e *entry) whyNot(q Query, best attache.AllowedDomain) string {
+	c := e.connection
+	switch {
+	case q.Connection != "":
+		return "the client named another connection"
+	case q.Target.Scheme != "https":
+		return "it covers the host, and a credential never travels over plain http"
+	case !e.allows(q.Target.Port):
+		return fmt.Sprintf("it is for %s and not for port %d", ports(c), q.Target.Port)
+	case c.AllowedDomain == best:
+		return "it fits as well as others, and the client named none"
+	}
+	return fmt.Sprintf("its domain %s is wider than %s", c.AllowedDomain, best)
+}
