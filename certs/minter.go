@@ -21,7 +21,7 @@ var ErrNoAuthority = errors.New("no certificate authority is in use")
 var errAborted = errors.New("minting the certificate was aborted")
 
 const (
-	// defaultMaxLeaves are kept at about 5 KB each.
+	// defaultMaxLeaves are kept at about 4 KB each.
 	defaultMaxLeaves = 10_000
 	// maxLeafLife, and the hour that leaves are dated back, make 72 hours.
 	maxLeafLife = 72*time.Hour - backdate
