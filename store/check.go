@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Report says what [Store.Check] found to be sound.
+type Report struct {
+	Integrations int
+	Connections  int
+	AccessTokens int
+	AdminTokens  int
+	Authorities  int
+}
+
+// Check examines the whole database: its pages, that every record unseals in
+// its place and decodes, and that what is owned has its owner. Writes wait
+// meanwhile. What is wrong is one error with all findings, each of which wraps
+// [ErrCorrupt]; the report counts the rest.
+func (s *Store) Check(ctx context.Context) (Report, error) {
+	if err := s.takeTurn(ctx); err != nil {
+		return Report{}, err
+	}
+	defer s.endTurn()
+	if err := s.engine.Check(ctx); err != nil {
+		return Report{}, err // its transactions cannot be trusted either
+	}
+	var r Report
+	err := s.view(ctx, func(v view) error {
+		owners := map[string]bool{}
+		found := []error{
+			examine(v, integrations, &r.Integrations, func(k keyed[integrationRecord]) error {
+				owners[k.Key] = true
+				return nil
+			}),
+			examine(v, connections, &r.Connections, owned[connectionRecord](owners)),
+			examine(v, accessTokens, &r.AccessTokens, owned[accessTokenRecord](owners)),
+		}
+		ids := map[string]bool{}
+		found = append(found, examine(v, adminTokens, &r.AdminTokens, func(k keyed[adminTokenRecord]) error {
+			if ids[k.Record.ID] {
+				return damaged(fmt.Sprintf("two admin tokens have the ID %q", k.Record.ID))
+			}
+			ids[k.Record.ID] = true
+			return nil
+		}))
+		all, err := loadAuthorities(v)
+		r.Authorities = len(all)
+		return errors.Join(append(found, err)...)
+	})
+	return r, err
+}
+
+// examine goes over a bucket to its end, whatever it meets, and counts the
+// records in which nothing is wrong.
+func examine[R any](v view, bucket string, sound *int, look func(keyed[R]) error) error {
+	var found []error
+	for e, err := range v.List(bucket, "", "") {
+		if err != nil {
+			return errors.Join(append(found, err)...)
+		}
+		record, err := decode[R](v.sealer, bucket, e)
+		if err == nil {
+			err = look(keyed[R]{e.Key, record})
+		}
+		if err != nil {
+			found = append(found, err)
+			continue
+		}
+		*sound++
+	}
+	return errors.Join(found...)
+}
+
+// owned says whether a record's owner is among the owners.
+func owned[R any](owners map[string]bool) func(keyed[R]) error {
+	return func(k keyed[R]) error {
+		if !owners[k.owner()] {
+			return damaged(fmt.Sprintf("%q belongs to integration %q, which does not exist", k.name(), k.owner()))
+		}
+		return nil
+	}
+}

@@ -1,0 +1,68 @@
+package store
+
+import (
+	"context"
+
+	"attache"
+)
+
+type subscriber struct{ fn func(attache.Change) }
+
+// Subscribe calls fn for everything that exists, owners before what they own,
+// and from then on for every change in the order of commits: before the write
+// that made it returns, and before the next begins. So who has written can rely
+// on every view being up to date, a revocation's above all.
+//
+// fn is called by one goroutine at a time. It must be quick, must not change
+// what it is given, and must call nothing of the store, nor cancel. ctx is for
+// the first part alone. After cancel has returned, fn is not called any more.
+func (s *Store) Subscribe(ctx context.Context, fn func(attache.Change)) (cancel func(), err error) {
+	if err := s.takeTurn(ctx); err != nil {
+		return nil, err
+	}
+	defer s.endTurn()
+	if err := s.view(ctx, func(v view) error { return replay(v, fn) }); err != nil {
+		return nil, err
+	}
+	sub := &subscriber{fn}
+	s.subscribers[sub] = struct{}{}
+	return func() {
+		s.turn <- struct{}{}
+		defer s.endTurn()
+		delete(s.subscribers, sub)
+	}, nil
+}
+
+func replay(v view, fn func(attache.Change)) error {
+	for k, err := range loadAll[integrationRecord](v, integrations, "", "") {
+		if err != nil {
+			return err
+		}
+		i := k.Record.integration(k.Key)
+		fn(attache.Change{Integration: &i})
+	}
+	for k, err := range loadAll[accessTokenRecord](v, accessTokens, "", "") {
+		if err != nil {
+			return err
+		}
+		t := k.Record.accessToken(k.owner(), k.name())
+		fn(attache.Change{AccessToken: &t})
+	}
+	for k, err := range loadAll[connectionRecord](v, connections, "", "") {
+		if err != nil {
+			return err
+		}
+		c := k.Record.connection(k.owner(), k.name())
+		fn(attache.Change{Connection: &c})
+	}
+	return nil
+}
+
+// notify is called by whose turn it is.
+func (s *Store) notify(changes []attache.Change) {
+	for _, c := range changes {
+		for sub := range s.subscribers {
+			sub.fn(c)
+		}
+	}
+}
