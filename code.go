@@ -44,6 +44,7 @@ const (
 	CodeProtocolError         Code = "protocol_error"
 	CodeUpstreamProxyAuth     Code = "upstream_proxy_auth" // the upstream answered 407
 	CodeClientGone            Code = "client_gone"         // nobody saw the answer
+	CodeClientTLS             Code = "client_tls_error"    // the client broke off our handshake with it
 	CodeInternal              Code = "internal_error"
 )
 
@@ -84,6 +85,7 @@ var codes = map[Code]struct {
 	CodeProtocolError:         {502, "http_protocol_error", "The upstream did not answer in HTTP"},
 	CodeUpstreamProxyAuth:     {502, "http_response_incomplete", "The upstream asked for proxy credentials"},
 	CodeClientGone:            {499, "", "The client went away"},
+	CodeClientTLS:             {400, "tls_protocol_error", "The TLS handshake with the client failed"},
 	CodeInternal:              {500, "proxy_internal_error", "The proxy failed"},
 }
 

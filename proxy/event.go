@@ -1,0 +1,76 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"attache"
+)
+
+// ids makes request ids that are unique among processes and cheap: eight random
+// digits of this process, and a counter.
+type ids struct {
+	process string
+	last    *atomic.Uint64
+}
+
+func newIDs() ids {
+	var b [4]byte
+	_, _ = rand.Read(b[:])
+	return ids{hex.EncodeToString(b[:]), new(atomic.Uint64)}
+}
+
+func (i ids) next() string {
+	return i.process + "-" + strconv.FormatUint(i.last.Add(1), 10)
+}
+
+// record is the event of one CONNECT or one request while it is being written.
+// Whoever begins one defers its finish, so that an early return cannot skip it.
+type record struct {
+	attache.Event
+	in, out atomic.Int64 // bytes from and to the client
+	emit    func(attache.Event)
+	once    sync.Once
+}
+
+// begin starts the record of r.
+func (p *Proxy) begin(kind attache.EventKind, r *http.Request) *record {
+	client, _, _ := net.SplitHostPort(r.RemoteAddr)
+	return &record{
+		Event: attache.Event{
+			ID:       p.ids.next(),
+			Time:     time.Now(),
+			Kind:     kind,
+			Client:   client,
+			Method:   r.Method,
+			Protocol: r.Proto,
+		},
+		emit: p.with.Record,
+	}
+}
+
+// finish emits the event, the first time that it is called.
+func (r *record) finish() {
+	r.once.Do(func() {
+		r.BytesIn, r.BytesOut = r.in.Load(), r.out.Load()
+		r.Duration = time.Since(r.Time).Seconds()
+		r.emit(r.Event)
+	})
+}
+
+// denied notes why the proxy itself answered.
+func (r *record) denied(why problem) {
+	r.Decision = attache.Deny
+	r.failed(why)
+}
+
+// failed notes what went wrong after the decision.
+func (r *record) failed(why problem) {
+	r.Code, r.Reason = why.code, why.detail
+}

@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"attache"
+	"attache/policy"
+)
+
+// hopByHop are the fields that end at this hop (RFC 9110, section 7.6.1, and
+// those that practice added). What begins with Proxy- ends here too.
+var hopByHop = map[string]bool{
+	"Connection":        true,
+	"Keep-Alive":        true,
+	"Te":                true,
+	"Trailer":           true,
+	"Transfer-Encoding": true,
+	"Upgrade":           true,
+	"Http2-Settings":    true,
+}
+
+// strip removes from a request what must not be passed on: hop-by-hop fields,
+// those that Connection names, those that are for the proxy; and, where strips
+// is given because a credential will be injected, every credential that the
+// client supplied. An upgrade and "TE: trailers", which gRPC needs, stay.
+func strip(r *http.Request, strips *policy.StripSet, cookies bool) {
+	h := r.Header
+	upgrade := upgradeOf(h)
+	trailers := hasToken(h["Te"], "trailers")
+	named := h["Connection"]
+	for k := range h {
+		if hopByHop[k] || isOurs(k) || strings.HasPrefix(k, "Proxy-") || hasToken(named, k) ||
+			strips != nil && strips.Has(k) || cookies && k == "Cookie" {
+			delete(h, k)
+		}
+	}
+	if upgrade != "" {
+		h["Connection"] = []string{"Upgrade"}
+		h["Upgrade"] = []string{upgrade}
+	}
+	if trailers {
+		h["Te"] = []string{"trailers"}
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = []string{""} // or the transport names itself
+	}
+	if strips != nil {
+		r.Trailer = nil
+	}
+}
+
+// inject gives the request its credential. This is the injector: the one place
+// of the data plane where a secret is exposed.
+func inject(h http.Header, d attache.Decision) {
+	h[d.Header] = []string{d.Value.Expose()}
+}
+
+// relayable removes from an answer what ends at this hop or could be taken for
+// the proxy's own word, and keeps our server from adding what is not there.
+func relayable(h http.Header) {
+	named := h["Connection"]
+	for k := range h {
+		if hopByHop[k] || isOurs(k) || hasToken(named, k) {
+			delete(h, k)
+		}
+	}
+	for _, k := range []string{"Proxy-Connection", "Proxy-Authenticate", "Proxy-Authentication-Info"} {
+		delete(h, k)
+	}
+	for _, k := range []string{"Date", "Content-Type"} {
+		if _, ok := h[k]; !ok {
+			h[k] = nil
+		}
+	}
+}
+
+// isOurs tells whether a field belongs between a client and this proxy.
+func isOurs(name string) bool { return strings.HasPrefix(name, "Attache-") }
+
+// upgradeOf is the protocol that a request, or a 101, wants to switch to.
+func upgradeOf(h http.Header) string {
+	if !hasToken(h["Connection"], "upgrade") {
+		return ""
+	}
+	return h.Get("Upgrade")
+}
+
+// hasToken looks for a token in a field that is a comma-separated list.
+func hasToken(values []string, token string) bool {
+	for _, v := range values {
+		for part := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}

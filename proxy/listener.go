@@ -1,0 +1,116 @@
+package proxy
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+// limited is a listener that has at most so many connections open, and gives up
+// on a client that takes longer than a bound to accept one write.
+type limited struct {
+	net.Listener
+	places chan struct{}
+	write  time.Duration
+	done   chan struct{}
+	once   sync.Once
+}
+
+func newLimited(ln net.Listener, most int, write time.Duration) *limited {
+	return &limited{
+		Listener: ln,
+		places:   make(chan struct{}, most),
+		write:    write,
+		done:     make(chan struct{}),
+	}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	return &timed{Conn: c, write: l.write, release: sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+func (l *limited) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.Listener.Close()
+}
+
+// timed is a connection with a deadline for each write, for each read where
+// read is not zero, and something to do when it is closed.
+type timed struct {
+	net.Conn
+	read, write time.Duration
+	release     func()
+}
+
+func (c *timed) Read(b []byte) (int, error) {
+	if c.read > 0 {
+		_ = c.SetReadDeadline(time.Now().Add(c.read))
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *timed) Write(b []byte) (int, error) {
+	_ = c.SetWriteDeadline(time.Now().Add(c.write))
+	return c.Conn.Write(b)
+}
+
+func (c *timed) Close() error {
+	err := c.Conn.Close()
+	c.release()
+	return err
+}
+
+// CloseWrite passes a half-close on.
+func (c *timed) CloseWrite() error { return closeWrite(c.Conn) }
+
+// handover is the inner server's listener: connections are given to it.
+type handover struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newHandover() *handover {
+	return &handover{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// give hands c over, or reports that nobody accepts any more.
+func (h *handover) give(c net.Conn) bool {
+	select {
+	case h.conns <- c:
+		return true
+	case <-h.done:
+		return false
+	}
+}
+
+func (h *handover) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handover) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+func (h *handover) Addr() net.Addr { return handoverAddr{} }
+
+type handoverAddr struct{}
+
+func (handoverAddr) Network() string { return "tunnel" }
+func (handoverAddr) String() string  { return "tunnel" }

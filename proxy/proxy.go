@@ -1,0 +1,263 @@
+// Package proxy is the data plane: it accepts clients' CONNECTs and requests,
+// finds out who calls and where to, decrypts what gets a credential, and sends
+// it on with that credential and no other.
+//
+// The way of a request through the house:
+//
+//	listener -> outer http.Server -> guard.go    who is it, where to
+//	         -> goproxy -> tunnel.go             CONNECT: copy, or decrypt
+//	         -> inner http.Server (h1 and h2)    one for all tunnels
+//	         -> goproxy -> request.go            may they, strip, inject, send, relay
+//
+// goproxy is the core that calls our handlers; its own interception loop is not
+// used (ConnectHijack takes its place), so that every request is read by
+// net/http with its limits, deadlines and cancellation.
+//
+// The package sees neither store nor API: it is given an index to decide with,
+// a mint of leaf certificates, and a place for events.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"attache"
+	"attache/policy"
+	"attache/secret"
+)
+
+// Settings is what an administrator may choose. Zero values mean the defaults
+// that the fields name.
+type Settings struct {
+	Unmatched attache.Action // what to do with a host that no connection covers: Tunnel (default) or Deny
+	Upstream  Upstream
+	Limits    Limits
+}
+
+// Upstream is how origins are reached.
+type Upstream struct {
+	AllowPrivate    []netip.Prefix        // private, loopback or reserved ranges that may be dialled; default none
+	Hosts           map[string]netip.Addr // addresses of hosts that are not asked of DNS, by canonical name
+	Own             []netip.AddrPort      // this process's own listeners, never dialled, whatever is allowed
+	Roots           *x509.CertPool        // who may vouch for an origin; nil: the system's roots
+	Parent          secret.Text           // URL of a proxy to go through (http or https, userinfo for Basic); empty: go straight
+	ConnectTimeout  time.Duration         // default 10 s
+	TLSTimeout      time.Duration         // default 10 s
+	ResponseTimeout time.Duration         // from the end of the request to the head of the answer; default 10 min
+	IdleTimeout     time.Duration         // how long an unused connection is kept; default 90 s
+	MaxIdlePerHost  int                   // default 128
+	MaxPerHost      int                   // default 512
+	DisableHTTP2    bool
+}
+
+// Limits are what one client, or all of them, may take of us.
+type Limits struct {
+	Connections  int           // clients' connections at a time; default 10,000
+	HeadBytes    int           // a request's head; default 64 KiB
+	HeadTimeout  time.Duration // for a head, or a TLS handshake, to arrive; default 10 s
+	IdleTimeout  time.Duration // a connection on which nothing moves; default 10 min
+	WriteTimeout time.Duration // for one write to a client to be taken; default 1 min
+	Streams      int           // h2 streams of one connection; default 250
+	Drain        time.Duration // for requests to end when Serve is told to stop; default 5 s
+}
+
+// Collaborators are the parts that the proxy works with. All are required and
+// are called concurrently.
+type Collaborators struct {
+	// Index is the current index. It is loaded once per CONNECT and per request.
+	Index func() *policy.Index
+	// Leaf is the certificate to show a client that asked for host.
+	Leaf func(ctx context.Context, host string) (*tls.Certificate, error)
+	// Record takes the one event of a CONNECT or a request, and must not block.
+	Record func(attache.Event)
+	// Log takes what an operator may want to know while debugging, and never a
+	// secret.
+	Log *slog.Logger
+}
+
+// Proxy is the data plane. Make one with [New], run it with [Proxy.Serve].
+type Proxy struct {
+	settings Settings
+	with     Collaborators
+	core     *goproxy.ProxyHttpServer
+	upstream *upstream
+	tls      *tls.Config // one for all tunnels, so that sessions resume
+	ids      ids
+	open     atomic.Int64 // tunnels
+
+	inner   *http.Server
+	tunnels *handover
+
+	mu     sync.Mutex           // guards what follows
+	opaque map[*tunnel]struct{} // tunnels that Serve must end itself
+}
+
+// New makes a proxy. It starts nothing.
+func New(s Settings, with Collaborators) (*Proxy, error) {
+	if with.Index == nil || with.Leaf == nil || with.Record == nil || with.Log == nil {
+		return nil, errors.New("proxy: a collaborator is missing")
+	}
+	s = s.withDefaults()
+	up, err := newUpstream(s.Upstream, s.Limits)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		settings: s,
+		with:     with,
+		upstream: up,
+		ids:      newIDs(),
+		tunnels:  newHandover(),
+		opaque:   map[*tunnel]struct{}{},
+	}
+	p.tls = &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: p.certificate,
+	}
+	p.core = p.newCore()
+	p.inner = p.newInner()
+	return p, nil
+}
+
+func (s Settings) withDefaults() Settings {
+	s.Unmatched = either(s.Unmatched, attache.Tunnel)
+	u, l := &s.Upstream, &s.Limits
+	u.ConnectTimeout = either(u.ConnectTimeout, 10*time.Second)
+	u.TLSTimeout = either(u.TLSTimeout, 10*time.Second)
+	u.ResponseTimeout = either(u.ResponseTimeout, 10*time.Minute)
+	u.IdleTimeout = either(u.IdleTimeout, 90*time.Second)
+	u.MaxIdlePerHost = either(u.MaxIdlePerHost, 128)
+	u.MaxPerHost = either(u.MaxPerHost, 512)
+	l.Connections = either(l.Connections, 10_000)
+	l.HeadBytes = either(l.HeadBytes, 64<<10)
+	l.HeadTimeout = either(l.HeadTimeout, 10*time.Second)
+	l.IdleTimeout = either(l.IdleTimeout, 10*time.Minute)
+	l.WriteTimeout = either(l.WriteTimeout, time.Minute)
+	l.Streams = either(l.Streams, 250)
+	l.Drain = either(l.Drain, 5*time.Second)
+	return s
+}
+
+// either is v, or its default where v is zero.
+func either[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// newCore sets up goproxy: our handlers decide about CONNECTs and requests, and
+// it changes nothing on its own account.
+func (p *Proxy) newCore() *goproxy.ProxyHttpServer {
+	core := goproxy.NewProxyHttpServer()
+	core.Tr, core.ConnectDial = nil, nil // every request goes through p.upstream
+	core.KeepHeader = true               // request.go strips, before it injects
+	core.KeepAcceptEncoding = true
+	core.Logger = coreLog{p.with.Log}
+	core.OnRequest().HandleConnectFunc(p.onConnect)
+	core.OnRequest().DoFunc(p.onRequest)
+	core.OnResponse().DoFunc(p.onResponse)
+	return core
+}
+
+func (p *Proxy) newInner() *http.Server {
+	l := p.settings.Limits
+	return &http.Server{
+		Handler:           http.HandlerFunc(p.serveInner),
+		TLSConfig:         p.tls.Clone(), // Serve writes to it
+		ReadHeaderTimeout: l.HeadTimeout,
+		IdleTimeout:       l.IdleTimeout,
+		MaxHeaderBytes:    l.HeadBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: l.Streams},
+		ErrorLog:          slog.NewLogLogger(p.with.Log.Handler(), slog.LevelDebug),
+		ConnContext:       contextOfTunnel,
+	}
+}
+
+// Serve accepts clients on ln until ctx ends, then gives requests that are under
+// way their time to finish, closes everything, and returns nil. It closes ln. It
+// may be called once.
+func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
+	l := p.settings.Limits
+	outer := &http.Server{
+		Handler:           http.HandlerFunc(p.guard),
+		ReadHeaderTimeout: l.HeadTimeout,
+		IdleTimeout:       l.IdleTimeout,
+		MaxHeaderBytes:    l.HeadBytes,
+		ErrorLog:          slog.NewLogLogger(p.with.Log.Handler(), slog.LevelDebug),
+	}
+	outer.Protocols = new(http.Protocols)
+	outer.Protocols.SetHTTP1(true)
+
+	failed := make(chan error, 2)
+	var servers sync.WaitGroup
+	servers.Go(func() { failed <- outer.Serve(newLimited(ln, l.Connections, l.WriteTimeout)) })
+	servers.Go(func() { failed <- p.inner.Serve(p.tunnels) })
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("proxy: serve: %w", err)
+	}
+	p.stop(outer)
+	servers.Wait()
+	return err
+}
+
+// stop ends both servers and every tunnel, politely for as long as Drain.
+func (p *Proxy) stop(outer *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), p.settings.Limits.Drain)
+	defer cancel()
+	if outer.Shutdown(ctx) != nil {
+		_ = outer.Close()
+	}
+	_ = p.tunnels.Close()
+	if p.inner.Shutdown(ctx) != nil {
+		_ = p.inner.Close()
+	}
+	p.mu.Lock()
+	for t := range p.opaque {
+		_ = t.Close()
+	}
+	p.mu.Unlock()
+	p.upstream.close()
+}
+
+// Stats is what the proxy counts of itself, for metrics.
+type Stats struct {
+	Tunnels                   int    // open now
+	UpstreamConnectionsOpened uint64 // since the start
+}
+
+// Stats may be called at any time.
+func (p *Proxy) Stats() Stats {
+	return Stats{
+		Tunnels:                   int(p.open.Load()),
+		UpstreamConnectionsOpened: p.upstream.opened.Load(),
+	}
+}
+
+// coreLog gives goproxy's warnings to the debug log. They may quote addresses,
+// and what matters of them is in the events.
+type coreLog struct{ log *slog.Logger }
+
+func (l coreLog) Printf(format string, v ...any) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("goproxy", "message", fmt.Sprintf(format, v...))
+	}
+}

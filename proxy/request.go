@@ -1,0 +1,388 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"attache"
+	"attache/policy"
+)
+
+// exchange is one request and its answer. It is the ResponseWriter that goproxy
+// answers to and the RoundTripper that goproxy sends with, so that everything
+// that is counted or held back on the way is in one place.
+type exchange struct {
+	caller
+	proxy    *Proxy
+	target   attache.Target
+	asked    attache.Target // as the request says: Host, and the scheme of an absolute URL
+	tunnel   *tunnel        // nil for a plain request
+	record   *record
+	client   http.ResponseWriter
+	decision attache.Decision
+
+	connected bool               // an upstream connection was there
+	length    int64              // of the answer's body; -1: unknown
+	own       bool               // the answer is ours, not the upstream's
+	cutShort  bool               // the upstream broke off inside the body
+	upload    *upload            // the request's body, where there is one
+	switched  io.ReadWriteCloser // the upstream's side, after a 101
+	protocol  string             // what was switched to
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// serveInner begins a request that came through a tunnel.
+func (p *Proxy) serveInner(w http.ResponseWriter, r *http.Request) {
+	t := tunnelOf(r.Context())
+	x := &exchange{
+		caller: t.caller,
+		proxy:  p,
+		target: t.target,
+		tunnel: t,
+		record: p.begin(attache.RequestEvent, r),
+		client: w,
+	}
+	defer x.record.finish()
+	if t.clear {
+		x.target.Scheme = "http"
+	}
+	x.record.Tunnel = t.record.ID
+	x.record.Path = r.URL.Path
+	if r.Method == http.MethodConnect { // goproxy would take it for a new tunnel
+		x.refuse(r, problem{attache.CodeMethodNotAllowed, "A tunnel cannot be opened inside a tunnel: send CONNECT to the proxy itself."})
+		return
+	}
+	p.exchange(x, r)
+}
+
+// exchange takes the request through goproxy, which calls onRequest, RoundTrip
+// and onResponse, and then ends what goproxy cannot end.
+func (p *Proxy) exchange(x *exchange, r *http.Request) {
+	x.record.Integration = x.integration
+	x.record.Target = x.target.String()
+	x.asked = attache.Target{Scheme: r.URL.Scheme, Host: r.Host}
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	r.URL = exactURL(x.target, r)
+	r.Host = r.URL.Host
+	p.core.ServeHTTP(x, r)
+	if x.upload != nil {
+		x.upload.stop()
+	}
+	if x.switched != nil {
+		x.switchProtocols()
+	}
+	if x.record.Code == attache.CodeClientGone {
+		x.record.Status = 0
+	}
+	if x.cutShort {
+		panic(http.ErrAbortHandler) // or a chunked answer would seem complete
+	}
+}
+
+// onRequest is goproxy's first question: it admits the request and prepares it
+// for the upstream, or answers in the upstream's place.
+func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+	x := exchangeOf(r.Context())
+	ctx.RoundTripper = x
+	ix := p.with.Index()
+	if why := x.admit(ix, r); why != nil {
+		x.own = true
+		x.record.denied(*why)
+		return r, why.response(r, x.record.ID)
+	}
+	if x.decision.Action == attache.Inject {
+		strip(r, ix.Strips(x.integration), x.decision.Connection.StripCookies)
+		inject(r.Header, x.decision)
+	} else {
+		strip(r, nil, false)
+	}
+	return r, nil
+}
+
+// admit asks who, where to, and may they.
+func (x *exchange) admit(ix *policy.Index, r *http.Request) *problem {
+	if !x.stillValid(ix) {
+		x.client.Header().Set("Connection", "close")
+		return &problem{attache.CodeTokenInvalid, tokenInvalid}
+	}
+	if t := x.tunnel; t != nil {
+		if t.denial != nil {
+			return t.denial
+		}
+		if x.asked.Scheme != "" && x.asked.Scheme != x.target.Scheme || !t.isFor(x.asked.Host, x.target.Scheme) {
+			return &problem{attache.CodeAuthorityMismatch, "The tunnel is for " + t.authority + "; its SNI, Host, :authority and URLs may name nothing else. Open a tunnel for each host."}
+		}
+	}
+	x.decision = ix.Decide(policy.Query{
+		Integration: x.integration,
+		Connection:  x.named(r.Header),
+		Target:      x.target,
+		Method:      r.Method,
+		Unmatched:   x.proxy.settings.Unmatched,
+	})
+	x.record.Decision = x.decision.Action
+	switch x.decision.Action {
+	case attache.Deny:
+		return &problem{x.decision.Code, x.decision.Reason}
+	case attache.Inject:
+		x.record.Connection = x.decision.Connection.Name
+	}
+	return nil
+}
+
+// isFor tells whether a Host or :authority, and the SNI before it, name the
+// tunnel's target. A request without Host (HTTP/1.0) is for the target.
+func (t *tunnel) isFor(host, scheme string) bool {
+	if t.sni != "" {
+		return false
+	}
+	if host == "" || host == t.authority || host == t.target.Host && scheme == "https" && t.target.Port == 443 {
+		return true
+	}
+	named, err := policy.ParseTarget(scheme, host)
+	return err == nil && named.Host == t.target.Host && named.Port == t.target.Port
+}
+
+// exactURL is the request's URL at the target, with the path byte for byte as
+// the client wrote it.
+func exactURL(target attache.Target, r *http.Request) *url.URL {
+	u := *r.URL
+	u.Scheme, u.User = target.Scheme, nil
+	u.Host = strings.TrimPrefix(target.String(), target.Scheme+"://")
+	raw := r.RequestURI
+	if i := strings.IndexByte(raw, '?'); i >= 0 {
+		raw = raw[:i]
+	}
+	// An Opaque that begins with // would be sent as an absolute URL.
+	if strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//") && raw != u.EscapedPath() {
+		u.Opaque = raw
+	}
+	return &u
+}
+
+// RoundTrip sends the request. What it wraps around the bodies counts them,
+// bounds them in time, and notices where one breaks off.
+func (x *exchange) RoundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		up := &upload{ReadCloser: r.Body, x: x, deadline: http.NewResponseController(x.client).SetReadDeadline}
+		x.upload = up
+		r.Body = up
+	}
+	early := &hints{send: x.hint}
+	defer early.stop()
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { x.connected = true }}
+	if r.ProtoAtLeast(1, 1) {
+		trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
+			early.got(code, http.Header(h))
+			return nil
+		}
+	}
+	pool := x.proxy.upstream.pool
+	if r.Header["Upgrade"] != nil {
+		pool = x.proxy.upstream.upgrades
+	}
+	began := time.Now()
+	resp, err := pool.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	x.record.Upstream = time.Since(began).Seconds()
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		x.switched, _ = resp.Body.(io.ReadWriteCloser)
+		resp.Body = http.NoBody
+		return resp, nil
+	}
+	x.length = resp.ContentLength
+	resp.Body = &download{resp.Body, x}
+	return resp, nil
+}
+
+// onResponse is goproxy's last question: it makes the upstream's answer, or its
+// failure, one that may be passed on.
+func (p *Proxy) onResponse(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Response {
+	x := exchangeOf(ctx.Req.Context())
+	switch {
+	case x.own:
+		x.length = resp.ContentLength
+		return resp
+	case resp == nil:
+		p.with.Log.Debug("upstream", "request_id", x.record.ID, "target", x.record.Target, "error", ctx.Error)
+		if ctx.Req.Context().Err() != nil {
+			return x.fail(problem{attache.CodeClientGone, "The client went away before the upstream answered."}, ctx.Req)
+		}
+		return x.fail(explainFailure(ctx.Error, x.target, x.connected), ctx.Req)
+	case resp.StatusCode == http.StatusProxyAuthRequired:
+		return x.fail(problem{attache.CodeUpstreamProxyAuth, x.target.Host + " answered 407 as if it were a proxy; your access token for this proxy is fine."}, ctx.Req)
+	}
+	if x.switched != nil {
+		x.protocol = resp.Header.Get("Upgrade")
+	}
+	relayable(resp.Header)
+	return resp
+}
+
+// fail answers for an upstream that did not.
+func (x *exchange) fail(why problem, r *http.Request) *http.Response {
+	x.record.failed(why)
+	if why.code.Status() == http.StatusForbidden {
+		x.record.Decision = attache.Deny
+	}
+	resp := why.response(r, x.record.ID)
+	x.length = resp.ContentLength
+	return resp
+}
+
+// refuse answers a request that goproxy is not to see.
+func (x *exchange) refuse(r *http.Request, why problem) {
+	x.record.denied(why)
+	x.record.Integration = x.integration
+	why.write(x, r, x.record.ID)
+}
+
+// Header implements [http.ResponseWriter].
+func (x *exchange) Header() http.Header { return x.client.Header() }
+
+// WriteHeader implements [http.ResponseWriter]. A head whose body comes we do
+// not know when is sent at once.
+func (x *exchange) WriteHeader(status int) {
+	x.record.Status = status
+	if x.switched != nil {
+		return // switchProtocols writes it
+	}
+	x.client.WriteHeader(status)
+	if x.length < 0 {
+		x.Flush()
+	}
+}
+
+// Write implements [http.ResponseWriter]. It holds nothing back, but for the
+// last piece, which goes out together with the end.
+func (x *exchange) Write(b []byte) (int, error) {
+	if x.record.Protocol == "HTTP/2.0" { // a stream may be stuck where its connection is not
+		limit := x.proxy.settings.Limits.WriteTimeout
+		_ = http.NewResponseController(x.client).SetWriteDeadline(time.Now().Add(limit))
+	}
+	n, err := x.client.Write(b)
+	out := x.record.out.Add(int64(n))
+	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) && x.record.Code == "" {
+		x.record.failed(problem{attache.CodeClientGone, "The client went away before it had the whole answer."})
+	}
+	if err == nil && out != x.length {
+		x.Flush()
+	}
+	return n, err
+}
+
+// Flush implements [http.Flusher].
+func (x *exchange) Flush() { _ = http.NewResponseController(x.client).Flush() }
+
+// hint passes a 1xx answer on.
+func (x *exchange) hint(status int, h http.Header) {
+	if status == http.StatusContinue {
+		return // our own server sends it, when the body is first read
+	}
+	to := x.client.Header()
+	for k, v := range h {
+		to[k] = v
+	}
+	x.client.WriteHeader(status)
+	clear(to)
+}
+
+// switchProtocols passes the 101 on, and copies both ways until the end.
+func (x *exchange) switchProtocols() {
+	defer x.switched.Close()
+	conn, err := hijack(x.client)
+	if err != nil {
+		x.record.failed(problem{attache.CodeInternal, "The client's connection cannot switch protocols."})
+		return
+	}
+	defer conn.Close()
+	client := &counted{conn, x.record}
+	h := x.client.Header()
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", x.protocol)
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Write(&head)
+	head.WriteString("\r\n")
+	if _, err := conn.Write(head.Bytes()); err != nil {
+		return
+	}
+	may := x.proxy.permission(x.caller)
+	splice(client, undying{x.switched}, x.proxy.settings.Limits.IdleTimeout, may)
+}
+
+// undying is a stream whose deadlines are set below it.
+type undying struct{ io.ReadWriteCloser }
+
+func (undying) SetReadDeadline(time.Time) error { return nil }
+
+// upload is a request's body on its way up. Each read may take so long; when the
+// exchange is over, the connection's deadline is the server's again.
+type upload struct {
+	io.ReadCloser
+	x        *exchange
+	deadline func(time.Time) error
+	mu       sync.Mutex // guards over
+	over     bool
+}
+
+func (u *upload) Read(b []byte) (int, error) {
+	u.allow(time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout))
+	n, err := u.ReadCloser.Read(b)
+	u.x.record.in.Add(int64(n))
+	if err != nil {
+		u.allow(time.Time{})
+	}
+	return n, err
+}
+
+func (u *upload) allow(until time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.over {
+		_ = u.deadline(until)
+	}
+}
+
+// stop gives the deadline back.
+func (u *upload) stop() {
+	u.allow(time.Time{})
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.over = true
+}
+
+// download is an answer's body on its way down. It notices where the upstream
+// breaks off, which the client has to be told.
+type download struct {
+	io.ReadCloser
+	x *exchange
+}
+
+func (d *download) Read(b []byte) (int, error) {
+	n, err := d.ReadCloser.Read(b)
+	if err != nil && err != io.EOF && !d.x.cutShort {
+		d.x.cutShort = true
+		d.x.record.failed(problem{attache.CodeConnectionTerminated, d.x.target.Host + " broke off inside its answer."})
+	}
+	return n, err
+}

@@ -1,0 +1,367 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"attache"
+	"attache/policy"
+)
+
+// tunnel is one CONNECT and the connection inside it. The embedded Conn is the
+// client's side; closing the tunnel finishes its event.
+type tunnel struct {
+	net.Conn
+	caller
+	target    attache.Target
+	authority string // target as host:port
+	decision  attache.Decision
+	denial    *problem // answers every request in it, where opening it failed
+	// mayBeClear: a connection covers the host, but not this port over TLS. If
+	// what the client sends is clear HTTP, it is told so instead of let through.
+	mayBeClear bool
+	clear      bool     // it turned out to carry clear HTTP
+	sni        string   // the name in the ClientHello, where it is not the target's
+	upstream   net.Conn // the other side of an opaque tunnel
+	record     *record
+	closed     func() // set when it opens; called once
+	once       sync.Once
+}
+
+type tunnelKey struct{}
+
+// tunnelOf is the tunnel that a request, or a CONNECT on its way through
+// goproxy, belongs to; nil for a plain request.
+func tunnelOf(ctx context.Context) *tunnel {
+	t, _ := ctx.Value(tunnelKey{}).(*tunnel)
+	return t
+}
+
+func (t *tunnel) Close() error {
+	err := t.Conn.Close()
+	t.once.Do(t.closed)
+	return err
+}
+
+// CloseWrite passes a half-close on.
+func (t *tunnel) CloseWrite() error { return closeWrite(t.Conn) }
+
+// decide settles what kind of tunnel it will be.
+func (t *tunnel) decide(ix *policy.Index, unmatched attache.Action) {
+	q := policy.Query{
+		Integration: t.integration,
+		Connection:  t.connection,
+		Target:      t.target,
+		Method:      http.MethodConnect,
+		Unmatched:   unmatched,
+	}
+	t.decision = ix.Decide(q)
+	t.record.Decision = t.decision.Action
+	switch t.decision.Action {
+	case attache.Inject:
+		if c := t.decision.Connection; c != nil {
+			t.record.Connection = c.Name
+		}
+	case attache.Deny:
+		t.record.denied(problem{t.decision.Code, t.decision.Reason})
+	case attache.Tunnel:
+		q.Target.Scheme, q.Method = "http", http.MethodGet
+		t.mayBeClear = ix.Decide(q).Code == attache.CodePlaintextRefused
+	}
+}
+
+// dialOpaque connects the other side of an opaque tunnel. A refusal by policy is
+// kept in the tunnel, so that it is answered inside, where clients show it.
+func (p *Proxy) dialOpaque(ctx context.Context, t *tunnel) *problem {
+	conn, err := p.upstream.dial(ctx, t.authority)
+	if err == nil {
+		t.upstream = conn
+		return nil
+	}
+	why := explainFailure(err, t.target, false)
+	if why.code.Status() == http.StatusForbidden {
+		t.denial = &why
+		t.record.denied(why)
+	}
+	p.with.Log.Debug("dial", "request_id", t.record.ID, "target", t.authority, "error", err)
+	return &why
+}
+
+// onConnect is goproxy's question what to do with a CONNECT.
+func (p *Proxy) onConnect(host string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
+	open := p.openIntercepted
+	switch t := tunnelOf(ctx.Req.Context()); {
+	case t.upstream != nil:
+		open = p.openOpaque
+	case t.mayBeClear:
+		open = p.openEither
+	}
+	return &goproxy.ConnectAction{
+		Action: goproxy.ConnectHijack,
+		Hijack: func(r *http.Request, client net.Conn, _ *goproxy.ProxyCtx) {
+			t := tunnelOf(r.Context())
+			if p.establish(t, r, client) {
+				open(t)
+			}
+		},
+	}, host
+}
+
+// establish tells the client that the tunnel is open.
+func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
+	t.Conn = &counted{client, t.record}
+	p.open.Add(1)
+	t.closed = func() {
+		p.open.Add(-1)
+		if t.upstream != nil {
+			_ = t.upstream.Close()
+		}
+		t.record.finish()
+	}
+	line := "HTTP/1.1 200 Connection established\r\n\r\n"
+	if !r.ProtoAtLeast(1, 1) {
+		line = "HTTP/1.0 200 Connection established\r\n\r\n"
+	}
+	if _, err := io.WriteString(t.Conn, line); err != nil {
+		t.record.failed(problem{attache.CodeClientGone, "The client went away before the tunnel was open."})
+		_ = t.Close()
+		return false
+	}
+	t.record.Status = http.StatusOK
+	return true
+}
+
+// openOpaque copies bytes both ways until the tunnel ends.
+func (p *Proxy) openOpaque(t *tunnel) {
+	defer t.Close()
+	p.mu.Lock()
+	p.opaque[t] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.opaque, t)
+		p.mu.Unlock()
+	}()
+	splice(t, t.upstream, p.settings.Limits.IdleTimeout, p.permission(t.caller))
+}
+
+// permission tells, as often as it is asked and by one goroutine at a time,
+// whether who may go on: it looks again when the index has changed.
+func (p *Proxy) permission(who caller) func() bool {
+	seen := p.with.Index()
+	return func() bool {
+		ix := p.with.Index()
+		if ix == seen {
+			return true
+		}
+		seen = ix
+		return who.stillValid(ix)
+	}
+}
+
+// How long a client of an opaque tunnel has to say something before the
+// upstream is dialled: in some protocols it is the server who speaks first.
+const firstByteWait = time.Second
+
+const recordTypeHandshake = 0x16 // the first byte of a ClientHello (RFC 8446, section 5.1)
+
+// openEither opens a tunnel that is opaque unless it carries clear HTTP.
+func (p *Proxy) openEither(t *tunnel) {
+	first, err := t.peek(firstByteWait)
+	var timeout net.Error
+	switch {
+	case err == nil && first != recordTypeHandshake:
+		t.clear = true
+		p.handOver(t, t)
+		return
+	case err != nil && !(errors.As(err, &timeout) && timeout.Timeout()):
+		_ = t.Close()
+		return
+	}
+	if why := p.dialOpaque(context.Background(), t); why != nil {
+		t.record.failed(*why)
+		_ = t.Close()
+		return
+	}
+	p.openOpaque(t)
+}
+
+// openIntercepted finds out whether the client speaks TLS or clear HTTP, shakes
+// hands, and gives the connection to the inner server.
+func (p *Proxy) openIntercepted(t *tunnel) {
+	limit := p.settings.Limits.HeadTimeout
+	first, err := t.peek(limit)
+	if err != nil {
+		t.record.failed(problem{attache.CodeClientGone, "The client opened a tunnel and sent nothing through it."})
+		_ = t.Close()
+		return
+	}
+	if first != recordTypeHandshake {
+		t.clear = true
+		p.handOver(t, t)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	conn := tls.Server(t, p.tls)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		t.record.failed(clientTLSProblem(err))
+		p.with.Log.Debug("client handshake", "request_id", t.record.ID, "target", t.authority, "error", err)
+		_ = t.Close()
+		return
+	}
+	p.handOver(t, conn)
+}
+
+// handOver gives a connection, which is t or TLS around it, to the inner server.
+func (p *Proxy) handOver(t *tunnel, conn net.Conn) {
+	if !p.tunnels.give(conn) {
+		_ = t.Close()
+	}
+}
+
+// peek waits for the tunnel's first byte and leaves it to be read again.
+func (t *tunnel) peek(wait time.Duration) (byte, error) {
+	_ = t.SetReadDeadline(time.Now().Add(wait))
+	defer func() { _ = t.SetReadDeadline(time.Time{}) }()
+	var b [1]byte
+	if _, err := io.ReadFull(t.Conn, b[:]); err != nil {
+		return 0, err
+	}
+	t.Conn = &replay{Conn: t.Conn, early: b[:]}
+	return b[0], nil
+}
+
+// certificate is the leaf for a handshake: for the name that the client asks
+// for, so that it gets to see the 421 where that is not the tunnel's target.
+func (p *Proxy) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	t, ok := hello.Conn.(*tunnel)
+	if !ok {
+		return nil, errors.New("proxy: handshake outside a tunnel")
+	}
+	host := t.target.Host
+	if hello.ServerName != "" {
+		asked, err := policy.ParseTarget("https", hello.ServerName)
+		if err != nil {
+			return nil, err
+		}
+		if asked.Host != host {
+			t.sni, host = asked.Host, asked.Host
+		}
+	}
+	return p.with.Leaf(hello.Context(), host)
+}
+
+// clientTLSProblem says why a client broke off our handshake with it.
+func clientTLSProblem(err error) problem {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return problem{attache.CodeClientTLS, "The client does not trust this proxy's CA: give it the file that `attache ca path` names, or start it with `attache run`."}
+	}
+	return problem{attache.CodeClientTLS, "The TLS handshake with the client failed."}
+}
+
+// contextOfTunnel puts the tunnel that a connection of the inner server is in
+// into the context of its requests.
+func contextOfTunnel(ctx context.Context, c net.Conn) context.Context {
+	if s, ok := c.(*tls.Conn); ok {
+		c = s.NetConn()
+	}
+	return context.WithValue(ctx, tunnelKey{}, c)
+}
+
+// splice copies between a and b until both have said all, one of them fails,
+// nothing has moved for idle, or allowed, asked for each piece, says no. It
+// closes neither for writing before the other has ended.
+func splice(a, b stream, idle time.Duration, allowed func() bool) {
+	var moved atomic.Int64 // when bytes moved last, in Unix nanoseconds
+	moved.Store(time.Now().UnixNano())
+	var may sync.Mutex // allowed is called by one side at a time
+	copyOne := func(dst, src stream) {
+		buf, _ := buffers.Get().(*[]byte)
+		defer buffers.Put(buf)
+		for {
+			_ = src.SetReadDeadline(time.Now().Add(idle))
+			n, err := src.Read(*buf)
+			if n > 0 {
+				moved.Store(time.Now().UnixNano())
+				may.Lock()
+				ok := allowed()
+				may.Unlock()
+				if !ok {
+					break
+				}
+				if _, err := dst.Write((*buf)[:n]); err != nil {
+					break
+				}
+			}
+			if err == nil {
+				continue
+			}
+			if errors.Is(err, io.EOF) && closeWrite(dst) == nil {
+				return
+			}
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() && time.Since(time.Unix(0, moved.Load())) < idle {
+				continue // the other way is busy
+			}
+			break
+		}
+		_ = a.Close()
+		_ = b.Close()
+	}
+	var back sync.WaitGroup
+	back.Go(func() { copyOne(a, b) })
+	copyOne(b, a)
+	back.Wait()
+}
+
+// stream is what splice copies between: a connection, or what is left of one.
+type stream interface {
+	io.ReadWriteCloser
+	SetReadDeadline(time.Time) error
+}
+
+// counted counts what passes into a record.
+type counted struct {
+	net.Conn
+	record *record
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.record.in.Add(int64(n))
+	return n, err
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.record.out.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite passes a half-close on.
+func (c *counted) CloseWrite() error { return closeWrite(c.Conn) }
+
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 32<<10)
+	return &b
+}}
+
+// closeWrite tells the peer of c that no more will come; where c cannot say so
+// alone, it is closed.
+func closeWrite(c io.Closer) error {
+	if h, ok := c.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return c.Close()
+}

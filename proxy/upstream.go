@@ -1,0 +1,346 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"code.dny.dev/ssrf"
+
+	"attache"
+	"attache/secret"
+)
+
+// upstream reaches origins: it dials them past the address guard, verifies
+// their certificates, and pools their connections.
+type upstream struct {
+	pool     *http.Transport
+	upgrades *http.Transport // for requests that switch protocols, which h2 cannot
+	dialer   *net.Dialer     // guarded
+	hosts    map[string]netip.Addr
+	parent   *url.URL
+	toParent *net.Dialer // unguarded: the administrator named that address
+	write    time.Duration
+	read     time.Duration
+	opened   atomic.Uint64
+}
+
+// errOwnAddress: somebody asked the proxy to call itself.
+var errOwnAddress = errors.New("the address is this proxy's own")
+
+func newUpstream(u Upstream, l Limits) (*upstream, error) {
+	parent, err := parseParent(u.Parent)
+	if err != nil {
+		return nil, err
+	}
+	up := &upstream{
+		dialer:   &net.Dialer{Timeout: u.ConnectTimeout, Control: guardAddress(u)},
+		toParent: &net.Dialer{Timeout: u.ConnectTimeout},
+		hosts:    u.Hosts,
+		parent:   parent,
+		write:    l.WriteTimeout,
+		read:     u.ResponseTimeout + l.IdleTimeout,
+	}
+	h1 := new(http.Protocols)
+	h1.SetHTTP1(true)
+	up.pool = &http.Transport{
+		DialContext:            up.dialPooled,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: u.Roots, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
+		TLSHandshakeTimeout:    u.TLSTimeout,
+		ResponseHeaderTimeout:  u.ResponseTimeout,
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        u.IdleTimeout,
+		MaxIdleConns:           8 * u.MaxIdlePerHost,
+		MaxIdleConnsPerHost:    u.MaxIdlePerHost,
+		MaxConnsPerHost:        u.MaxPerHost,
+		MaxResponseHeaderBytes: 1 << 20,
+		DisableCompression:     true,
+		ForceAttemptHTTP2:      !u.DisableHTTP2,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+	}
+	if up.parent != nil {
+		up.pool.Proxy = http.ProxyURL(up.parent)
+	}
+	if u.DisableHTTP2 {
+		up.pool.Protocols = h1
+	}
+	up.upgrades = up.pool.Clone()
+	up.upgrades.Protocols = h1
+	up.upgrades.ForceAttemptHTTP2 = false
+	return up, nil
+}
+
+// parseParent reads the URL of a parent proxy, which may hold a password.
+func parseParent(text secret.Text) (*url.URL, error) {
+	if text.IsZero() {
+		return nil, nil
+	}
+	u, err := url.Parse(text.Expose())
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, &attache.FieldError{Field: "upstream.proxy", Rule: "is not a proxy's URL", Remedy: "write http://HOST:PORT or https://HOST:PORT"}
+	}
+	return u, nil
+}
+
+// guardAddress refuses an address after it was resolved and before it is
+// dialled: private, loopback and reserved ranges that are not allowed, and this
+// process's own listeners, which nothing allows.
+func guardAddress(u Upstream) func(network, address string, c syscall.RawConn) error {
+	var v4, v6 []netip.Prefix
+	for _, prefix := range u.AllowPrivate {
+		if prefix.Addr().Is4() {
+			v4 = append(v4, prefix)
+		} else {
+			v6 = append(v6, prefix)
+		}
+	}
+	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
+	return func(network, address string, c syscall.RawConn) error {
+		if addr, err := netip.ParseAddrPort(address); err == nil && isOwn(u.Own, addr) {
+			return errOwnAddress
+		}
+		return guard.Safe(network, address, c)
+	}
+}
+
+// isOwn tells whether dialling addr would reach one of the listeners. One that
+// listens on every address is reached by any address of this machine.
+func isOwn(own []netip.AddrPort, addr netip.AddrPort) bool {
+	ip := addr.Addr().Unmap()
+	for _, o := range own {
+		if o.Port() != addr.Port() {
+			continue
+		}
+		listens := o.Addr().Unmap()
+		if listens == ip || ip.IsUnspecified() || listens.IsUnspecified() && (ip.IsLoopback() || isLocal(ip)) {
+			return true
+		}
+	}
+	return false
+}
+
+// isLocal tells whether ip belongs to one of this machine's interfaces. Where
+// that cannot be found out, it does.
+func isLocal(ip netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip.AsSlice()) {
+			return true
+		}
+	}
+	return false
+}
+
+// dialPooled opens a connection for the pool, which speaks HTTP over it.
+func (u *upstream) dialPooled(ctx context.Context, network, addr string) (net.Conn, error) {
+	if u.parent != nil && addr == hostPort(u.parent) {
+		conn, err := u.toParent.DialContext(ctx, network, addr)
+		return u.track(conn, u.read), err
+	}
+	conn, err := u.dialer.DialContext(ctx, network, u.resolve(addr))
+	return u.track(conn, u.read), err
+}
+
+// dial opens a connection to copy bytes over.
+func (u *upstream) dial(ctx context.Context, addr string) (net.Conn, error) {
+	if u.parent != nil {
+		return u.dialThroughParent(ctx, addr)
+	}
+	conn, err := u.dialer.DialContext(ctx, "tcp", u.resolve(addr))
+	return u.track(conn, 0), err
+}
+
+// resolve replaces a host whose address the administrator gave.
+func (u *upstream) resolve(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip, ok := u.hosts[host]; ok && err == nil {
+		return net.JoinHostPort(ip.String(), port)
+	}
+	return addr
+}
+
+// track counts a connection that was opened, and puts deadlines on it; without
+// one there is nothing to do.
+func (u *upstream) track(conn net.Conn, read time.Duration) net.Conn {
+	if conn == nil {
+		return nil
+	}
+	u.opened.Add(1)
+	return &timed{Conn: conn, read: read, write: u.write, release: func() {}}
+}
+
+// errParent: the parent proxy would not open a tunnel.
+var errParent = errors.New("the parent proxy refused the tunnel")
+
+// dialThroughParent opens a tunnel through the parent proxy (RFC 9110, section
+// 9.3.6).
+func (u *upstream) dialThroughParent(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := u.toParent.DialContext(ctx, "tcp", hostPort(u.parent))
+	if err != nil {
+		return nil, err
+	}
+	tunnel, err := u.askParent(ctx, conn, addr)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return u.track(tunnel, 0), nil
+}
+
+func (u *upstream) askParent(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
+	deadline := time.Now().Add(u.pool.TLSHandshakeTimeout)
+	_ = conn.SetDeadline(deadline)
+	if u.parent.Scheme == "https" {
+		c := u.pool.TLSClientConfig.Clone()
+		c.ServerName, c.NextProtos = u.parent.Hostname(), nil
+		secure := tls.Client(conn, c)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		conn = secure
+	}
+	r := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{"User-Agent": nil}}
+	if user := u.parent.User; user != nil {
+		password, _ := user.Password()
+		r.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
+	}
+	if err := r.Write(conn); err != nil {
+		return nil, err
+	}
+	br := bufio.NewReader(io.LimitReader(conn, 64<<10))
+	resp, err := http.ReadResponse(br, r)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%w with status %d", errParent, resp.StatusCode)
+	}
+	_ = conn.SetDeadline(time.Time{})
+	if n := br.Buffered(); n > 0 {
+		early, _ := br.Peek(n)
+		conn = &replay{Conn: conn, early: early}
+	}
+	return conn, nil
+}
+
+// hostPort is where a proxy URL points to, with its scheme's port as default.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+func (u *upstream) close() {
+	u.pool.CloseIdleConnections()
+	u.upgrades.CloseIdleConnections()
+}
+
+// explainFailure says why the upstream could not be reached or did not answer,
+// in words that are safe to show. connected tells whether a connection was there.
+func explainFailure(err error, target attache.Target, connected bool) problem {
+	host := target.Host
+	var (
+		dns     *net.DNSError
+		timeout net.Error
+	)
+	switch {
+	case errors.Is(err, errOwnAddress):
+		return problem{attache.CodeProxyLoop, host + " is this proxy itself; it does not call itself."}
+	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork):
+		return problem{attache.CodeDestinationRefused, host + " is at a private, loopback or reserved address. Where that is meant, allow its range with upstream.allow_private (--allow-private)."}
+	case errors.Is(err, errParent):
+		return problem{attache.CodeConnectionRefused, "The parent proxy (upstream.proxy) would not open a tunnel to " + host + "."}
+	case errors.As(err, &dns) && dns.IsTimeout:
+		return problem{attache.CodeDNSTimeout, "The name server did not answer for " + host + ". Try again; look at the proxy's resolver if it stays."}
+	case errors.As(err, &dns):
+		return problem{attache.CodeDNSError, host + " does not resolve. Look for a typing error in the host name, or at the proxy's resolver."}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return problem{attache.CodeConnectionRefused, target.Addr() + " refused the connection: nothing listens there, or a firewall rejects it."}
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return problem{attache.CodeUnroutable, host + " cannot be reached from here: there is no route to it."}
+	}
+	if why, ok := explainTLS(err, host); ok {
+		return why
+	}
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout() && connected:
+		return problem{attache.CodeResponseTimeout, host + " accepted the request and did not answer in time (upstream.response_timeout)."}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return problem{attache.CodeConnectionTimeout, target.Addr() + " did not answer in time (upstream.connect_timeout, upstream.tls_timeout)."}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		return problem{attache.CodeConnectionTerminated, host + " closed the connection before it answered."}
+	case connected:
+		return problem{attache.CodeProtocolError, "What " + host + " sent is not an HTTP response that can be passed on."}
+	}
+	return problem{attache.CodeTLSError, "No secure connection to " + host + " could be made."}
+}
+
+// explainTLS is explainFailure for what goes wrong in a handshake.
+func explainTLS(err error, host string) (problem, bool) {
+	var (
+		unknown  x509.UnknownAuthorityError
+		name     x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		verify   *tls.CertificateVerificationError
+		header   tls.RecordHeaderError
+		protocol *net.OpError
+	)
+	certificate := func(why string) (problem, bool) {
+		return problem{attache.CodeCertificateError, "The certificate of " + host + " " + why}, true
+	}
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return certificate("has expired or is not valid yet. It is for the host's operator to renew; look at this machine's clock too.")
+	case errors.As(err, &name):
+		return certificate("is for another name. Look for a typing error in the host name.")
+	case errors.As(err, &unknown):
+		return certificate("is signed by an authority that is not trusted here. Where it is your own, name its certificate in upstream.ca_file.")
+	case errors.As(err, &verify):
+		return certificate("cannot be verified.")
+	case errors.As(err, &header):
+		return problem{attache.CodeTLSError, host + " does not speak TLS on this port."}, true
+	case errors.As(err, &protocol) && (protocol.Op == "remote error" || protocol.Op == "local error"):
+		return problem{attache.CodeTLSError, host + " and the proxy could not agree on a TLS handshake."}, true
+	}
+	return problem{}, false
+}
+
+// hints passes 1xx answers on to the client (RFC 8297), and stops when the final
+// answer is there: they come on another goroutine.
+type hints struct {
+	mu   sync.Mutex // guards done
+	done bool
+	send func(code int, h http.Header)
+}
+
+func (h *hints) got(code int, header http.Header) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.done {
+		h.send(code, header)
+	}
+}
+
+func (h *hints) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.done = true
+}
