@@ -1,0 +1,42 @@
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+# More flags for go test, such as TESTFLAGS='-run TestRules -v'.
+TESTFLAGS ?=
+
+.PHONY: help run test lint bench build cross clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: build ## start everything on the embedded store and print how to use it
+	./attache serve
+
+test: ## install on Debian what the tests need, and run all of them
+	.ci/install
+	go test $(TESTFLAGS) -race -count=1 -timeout 15m ./...
+
+lint: ## look for what is unformatted, suspicious or untidy
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l) || exit 1; \
+	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
+	go mod tidy -diff
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+
+bench: ## run every benchmark
+	go test -run '^$$' -bench . -benchmem ./...
+
+build: ## build ./attache, static
+	$(BUILD) -o attache ./cmd/attache
+
+PLATFORMS := linux-amd64 linux-arm64 darwin-arm64 windows-amd64
+
+cross: $(PLATFORMS:%=cross-%) ## build dist/ for every platform
+
+.PHONY: $(PLATFORMS:%=cross-%)
+$(PLATFORMS:%=cross-%): cross-%:
+	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) \
+		$(BUILD) -o dist/attache-$*$(if $(findstring windows,$*),.exe) ./cmd/attache
+
+clean: ## remove what was built
+	rm -rf attache dist
