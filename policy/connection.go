@@ -10,7 +10,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"attache"
-	"attache/secret"
 )
 
 const (
@@ -92,11 +91,11 @@ func checkHeader(c *attache.Connection) error {
 	return err
 }
 
-// credentialField is one field of a credential, and what a value in it must be.
+// credentialField is one field of a credential, and what must be true of it.
 type credentialField struct {
 	name  string
-	value secret.Text
-	types attache.ConnectionType // that have it
+	of    attache.ConnectionType // the type that stores it
+	value func(look func(value string) error) error
 	check func(field, value string) error
 }
 
@@ -108,32 +107,34 @@ func credentialErrors(c *attache.Connection) []error {
 	}
 	var errs []error
 	for _, f := range []credentialField{
-		{"api_key", c.Credential.APIKey, attache.APIKey, checkAPIKey},
-		{"username", c.Credential.Username, attache.BasicAuth, checkUsername},
-		{"password", c.Credential.Password, attache.BasicAuth, checkPassword},
-		{"token", c.Credential.Token, attache.BearerToken, checkToken},
+		{"api_key", attache.APIKey, c.Credential.APIKey.Check, checkAPIKey},
+		{"username", attache.BasicAuth, c.Credential.Username.Check, checkUsername},
+		{"password", attache.BasicAuth, c.Credential.Password.Check, checkPassword},
+		{"token", attache.BearerToken, c.Credential.Token.Check, checkToken},
 	} {
 		if err := f.errorIn(c.Type); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if c.Type == attache.BasicAuth && c.Credential.Username.IsZero() && c.Credential.Password.IsZero() {
-		errs = append(errs, refuse("username", "and password are both empty", "give one of them or both"))
+		errs = append(errs, refuse("username", "is empty, and so is password", "give one of them or both"))
 	}
 	return errs
 }
 
 // errorIn says what is wrong with the field in a connection of type t.
 func (f credentialField) errorIn(t attache.ConnectionType) error {
-	switch {
-	case f.types != t && f.value.IsZero():
+	return f.value(func(v string) error {
+		switch {
+		case f.of == t && len(v) > maxCredential:
+			return refuse(f.name, "is longer than 16 KiB", "")
+		case f.of == t:
+			return f.check(f.name, v)
+		case v != "":
+			return refuse(f.name, "is not stored by connections of type "+string(t), "leave it out")
+		}
 		return nil
-	case f.types != t:
-		return refuse(f.name, "is not stored by connections of type "+string(t), "leave it out")
-	case f.value.Len() > maxCredential:
-		return refuse(f.name, "is longer than 16 KiB", "")
-	}
-	return f.value.Check(func(v string) error { return f.check(f.name, v) })
+	})
 }
 
 func checkAPIKey(field, v string) error {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -52,12 +53,12 @@ func (in *integration) decide(q Query) (attache.Decision, *entry) {
 	fitting := in.narrowest(q.Target.Host, port)
 	switch {
 	case fitting == nil:
-		return in.unmatched(q), nil
+		return unmatched(q), nil
 	case !secure:
 		return plaintextRefused(fitting.entries[0], q), nil
 	case len(fitting.entries) == 1:
 		only := fitting.entries[0]
-		return only.decide(q, only.fits), only
+		return only.decide(q), only
 	case q.Method == "CONNECT":
 		return attache.Decision{Action: attache.Inject, Reason: reasonPerRequest}, nil
 	}
@@ -109,45 +110,52 @@ func (in *integration) decideNamed(q Query) (attache.Decision, *entry) {
 		return deny(attache.CodeConnectionMismatch, "the client named connection %q, which is for %s on %s and not on port %d",
 			c.Name, c.AllowedDomain, ports(c), q.Target.Port), e
 	}
-	return e.decide(q, e.named), e
+	d := e.decide(q)
+	if d.Action == attache.Inject {
+		d.Reason = e.named
+	}
+	return d, e
 }
 
 // decide is the decision once the connection is chosen.
-func (e *entry) decide(q Query, reason string) attache.Decision {
+func (e *entry) decide(q Query) attache.Decision {
 	switch {
 	case strings.EqualFold(q.Method, "TRACE"):
 		return deny(attache.CodeTraceRefused,
 			"the answer to TRACE would show the client the credential of connection %q: use another method", e.connection.Name)
-	case e.value.IsZero():
+	case e.inject.Value.IsZero():
 		return deny(attache.CodeCredentialUnavailable, "connection %q has no credential to send, so nothing was sent", e.connection.Name)
 	}
-	return attache.Decision{Action: attache.Inject, Connection: e.connection, Header: e.header, Value: e.value, Reason: reason}
+	return e.inject
 }
 
 // unmatched is the decision where nothing fits. A request of an intercepted
 // tunnel comes here when its connection was deleted meanwhile: it was meant to
 // have a credential, so it does not go on without.
-func (in *integration) unmatched(q Query) attache.Decision {
+func unmatched(q Query) attache.Decision {
+	secure := q.Target.Scheme == "https"
 	if q.Unmatched == "" || q.Unmatched == attache.Tunnel {
 		switch {
-		case q.Target.Scheme != "https":
+		case !secure:
 			return attache.Decision{Action: attache.Forward, Reason: reasonForward}
 		case q.Method == "CONNECT":
 			return attache.Decision{Action: attache.Tunnel, Reason: reasonTunnel}
 		}
 	}
-	host, port := q.Target.Host, q.Target.Port
-	if _, err := ParseAllowedDomain(host); err != nil {
-		return deny(attache.CodeNoConnection, "integration %q has no connection for %s, and none can be made: it is not a domain name",
-			q.Integration, host)
+	_, err := ParseAllowedDomain(q.Target.Host)
+	if broken, ok := errors.AsType[*attache.FieldError](err); ok {
+		return deny(attache.CodeNoConnection, "integration %q has no connection for %s, and none can be made: the host %s",
+			q.Integration, q.Target, broken.Rule)
 	}
-	onPort := ""
-	if q.Target.Scheme == "https" && port != 443 {
-		onPort = fmt.Sprintf(" --allowed-port %d", port)
+	more := ""
+	if !secure {
+		more = ", and use https"
+	} else if q.Target.Port != 443 {
+		more = fmt.Sprintf(" --allowed-port %d", q.Target.Port)
 	}
 	return deny(attache.CodeNoConnection,
-		"integration %q has no connection for %s: create one with attache connection create NAME --integration %s --allowed-domain %s%s --type TYPE",
-		q.Integration, q.Target, q.Integration, host, onPort)
+		"integration %q has no connection for %s: create one with attache connection create NAME --integration %s --type TYPE --allowed-domain %s%s",
+		q.Integration, q.Target, q.Integration, q.Target.Host, more)
 }
 
 func plaintextRefused(e *entry, q Query) attache.Decision {
@@ -167,7 +175,7 @@ func (g *group) list() string {
 	shown := g.entries[:min(len(g.entries), maxListed)]
 	names := make([]string, len(shown))
 	for i, e := range shown {
-		names[i] = quote(e.connection.Name)
+		names[i] = strconv.Quote(e.connection.Name)
 	}
 	if more := len(g.entries) - len(shown); more > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
@@ -187,8 +195,6 @@ func ports(c *attache.Connection) string {
 	}
 	return "ports " + strings.Join(texts, ", ")
 }
-
-func quote(name string) string { return strconv.Quote(name) }
 
 func deny(code attache.Code, format string, args ...any) attache.Decision {
 	return attache.Decision{Action: attache.Deny, Code: code, Reason: fmt.Sprintf(format, args...)}

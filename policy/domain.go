@@ -18,6 +18,7 @@ const (
 	wildcard   = "*."
 	acePrefix  = "xn--"
 	anyHostFix = "write the host alone, such as api.example.com or *.example.com"
+	tooLong    = "is longer than 253 characters"
 )
 
 // ParseAllowedDomain accepts a host name, or "*." and a host name, and brings it
@@ -119,10 +120,14 @@ func parseHost(field, s string) (string, error) {
 	if isPlainHost(s) {
 		return s, nil
 	}
+	if len(s) > utf8.UTFMax*(maxHost+1) { // no shorter in A-labels, and IDNA takes time by the square
+		return "", refuse(field, tooLong, "")
+	}
 	host := strings.ToLower(s)
 	if !isASCII(s) || hasALabel(host) {
 		var err error
-		if host, err = idna.Lookup.ToASCII(s); err != nil {
+		// idna takes a byte that is not UTF-8 for U+FFFD, and encodes that.
+		if host, err = idna.Lookup.ToASCII(s); err != nil || !utf8.ValidString(s) {
 			return "", refuse(field, "is not a valid internationalized domain name", "")
 		}
 	}
@@ -131,7 +136,7 @@ func parseHost(field, s string) (string, error) {
 		return "", refuse(field, "is empty", "")
 	}
 	if len(host) > maxHost {
-		return "", refuse(field, "is longer than 253 characters", "")
+		return "", refuse(field, tooLong, "")
 	}
 	for label := range strings.SplitSeq(host, ".") {
 		switch {

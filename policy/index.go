@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -9,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"attache"
-	"attache/secret"
 )
 
 // Index answers who a token belongs to and what happens to a request. It is
@@ -40,26 +40,24 @@ type place struct {
 // anyPort is no port of a connection.
 const anyPort = 0
 
-// entry is a connection with what each decision for it says, made ready once.
+// entry is a connection with what is decided for it, made ready once.
 type entry struct {
 	connection *attache.Connection
-	header     string
-	value      secret.Text
-	fits       string // the reason when it is chosen by its domain
-	named      string // the reason when the client named it
+	inject     attache.Decision // when it is chosen by its domain
+	named      string           // the reason when the client named it
 }
 
 func newEntry(c *attache.Connection) *entry {
-	e := &entry{connection: c}
-	e.header, e.value = c.Header()
-	quoted, domain := quote(c.Name), string(c.AllowedDomain)
-	if strings.HasPrefix(domain, wildcard) {
-		e.fits = "connection " + quoted + " is for " + domain + ", the narrowest domain that covers this host and port"
-	} else {
-		e.fits = "connection " + quoted + " is for exactly this host"
+	header, value := c.Header()
+	reason := fmt.Sprintf("connection %q is for exactly this host", c.Name)
+	if strings.HasPrefix(string(c.AllowedDomain), wildcard) {
+		reason = fmt.Sprintf("connection %q is for %s, the narrowest domain that covers this host and port", c.Name, c.AllowedDomain)
 	}
-	e.named = "the client named connection " + quoted + ", which is for " + domain
-	return e
+	return &entry{
+		connection: c,
+		inject:     attache.Decision{Action: attache.Inject, Connection: c, Header: header, Value: value, Reason: reason},
+		named:      fmt.Sprintf("the client named connection %q, which is for %s", c.Name, c.AllowedDomain),
+	}
 }
 
 // places are where the connection is found.
