@@ -194,7 +194,7 @@ func (l *Log) finish(unwritten []byte) error {
 	if err == nil {
 		return nil
 	}
-	lost := bytes.Count(append(unwritten, l.take(nil, true)...), []byte("\n"))
+	lost := bytes.Count(append(unwritten, l.take(nil, false)...), []byte("\n"))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Dropped += uint64(lost)

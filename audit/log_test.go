@@ -285,15 +285,23 @@ func (w *tight) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
+// recordTwenty gives w twenty events, one after the other. It needs a synctest
+// bubble.
+func recordTwenty(t *testing.T, w io.Writer) (l *audit.Log, stop func() error) {
+	t.Helper()
+	l = audit.NewLog(w, audit.LogOptions{})
+	stop = start(t, l)
+	for range 20 {
+		l.Record(sample)
+		synctest.Wait()
+	}
+	return l, stop
+}
+
 func TestAWriterThatRecoversGetsEveryLineWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &tight{room: 1000}
-		l := audit.NewLog(w, audit.LogOptions{})
-		stop := start(t, l)
-		for range 20 {
-			l.Record(sample)
-			synctest.Wait()
-		}
+		_, stop := recordTwenty(t, w)
 		w.room = 1 << 20
 		if err := stop(); err != nil {
 			t.Fatal(err)
@@ -308,12 +316,7 @@ func TestAWriterThatRecoversGetsEveryLineWhole(t *testing.T) {
 func TestWhatCouldNotBeWrittenInTheEndIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &tight{room: 1000}
-		l := audit.NewLog(w, audit.LogOptions{})
-		stop := start(t, l)
-		for range 20 {
-			l.Record(sample)
-			synctest.Wait()
-		}
+		l, stop := recordTwenty(t, w)
 		err := stop()
 		if !errors.Is(err, errDiskFull) {
 			t.Errorf("error %v", err)

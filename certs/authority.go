@@ -45,7 +45,7 @@ const (
 
 // Authority is a CA certificate and the key that signs with it. It is immutable
 // and may be copied. It prints as its name and expiry, never its key. The zero
-// Authority signs nothing.
+// Authority is none: a Minter that uses it answers [ErrNoAuthority].
 type Authority struct {
 	certificate *x509.Certificate
 	key         crypto.Signer

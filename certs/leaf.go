@@ -30,6 +30,9 @@ const maxHost = 253
 // Each leaf has its own key. Making one costs less than the signature does, and
 // a key that leaks speaks for one host, for three days.
 func (a Authority) sign(host string, life time.Duration) (*tls.Certificate, error) {
+	if a.certificate == nil {
+		return nil, ErrNoAuthority
+	}
 	now := time.Now()
 	template := &x509.Certificate{
 		NotBefore:             later(now.Add(-backdate), a.certificate.NotBefore),

@@ -55,9 +55,9 @@ type Minter struct {
 	minted, renewed, hits, evicted, failed atomic.Uint64
 }
 
-// generation is an authority and the leaves that it signed. A new authority begins
-// with a new one, so that a mint which is still under way for the old authority
-// cannot put its leaf among the leaves of the new.
+// generation is an authority and the leaves that it signed. Each authority has
+// its own, so that a mint which is still under way for the one before cannot put
+// its leaf among the leaves of the next.
 type generation struct {
 	authority Authority
 

@@ -56,8 +56,15 @@ func wantStats(t *testing.T, m *certs.Minter, want certs.Stats) {
 }
 
 func TestLeafNeedsAnAuthority(t *testing.T) {
-	if _, err := certs.NewMinter(certs.MinterOptions{}).Leaf(t.Context(), "a.example"); !errors.Is(err, certs.ErrNoAuthority) {
-		t.Errorf("error %v, want ErrNoAuthority", err)
+	for name, m := range map[string]*certs.Minter{
+		"before the first Use": certs.NewMinter(certs.MinterOptions{}),
+		"with the zero one":    newMinter(t, certs.Authority{}, certs.MinterOptions{}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := m.Leaf(t.Context(), "a.example"); !errors.Is(err, certs.ErrNoAuthority) {
+				t.Errorf("error %v, want ErrNoAuthority", err)
+			}
+		})
 	}
 }
 
