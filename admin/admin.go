@@ -1,0 +1,177 @@
+// Package admin is the REST API: integrations, their access tokens and
+// connections, admin tokens, the CA, what would happen to a request, what
+// happened to requests, and the state of the server.
+//
+// An [API] asks every request for an admin token. The one way around it is a
+// visible word, [API.Trusted], for a listener that only the administrator can
+// reach: a Unix socket with mode 0600, or the process itself.
+//
+// Secrets come in and never go out. A request's secret fields decode into
+// [secret.Text], which every encoder redacts; an error names fields and rules
+// and never repeats what was sent. The two exceptions are the answers that make
+// an access token or an admin token, which hold it once.
+package admin
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"attache"
+	"attache/policy"
+)
+
+// IntegrationStore keeps the integrations.
+type IntegrationStore interface {
+	CreateIntegration(ctx context.Context, in attache.Integration) error
+	Integrations(ctx context.Context) ([]attache.Integration, error)
+	DeleteIntegration(ctx context.Context, name string) error
+}
+
+// AccessTokenStore keeps what clients present to the proxy.
+type AccessTokenStore interface {
+	CreateAccessToken(ctx context.Context, t attache.AccessToken) error
+	AccessTokens(ctx context.Context, integration string) ([]attache.AccessToken, error)
+	DeleteAccessToken(ctx context.Context, integration, id string) error
+}
+
+// AdminTokenStore keeps what administrators present to this API.
+type AdminTokenStore interface {
+	CreateAdminToken(ctx context.Context, t attache.AdminToken) error
+	AdminTokens(ctx context.Context) ([]attache.AdminToken, error)
+	AdminToken(ctx context.Context, hash attache.TokenHash) (attache.AdminToken, error)
+	DeleteAdminToken(ctx context.Context, id string) error
+}
+
+// ConnectionStore keeps connections.
+type ConnectionStore interface {
+	CreateConnection(ctx context.Context, c attache.Connection) error
+	Connection(ctx context.Context, integration, name string) (attache.Connection, error)
+	// Connections is a page of an integration's connections, by name, from the
+	// first name after the given one, and whether there are more.
+	Connections(ctx context.Context, integration, after string, limit int) ([]attache.Connection, bool, error)
+	UpdateConnection(ctx context.Context, integration, name string, change func(*attache.Connection) error) error
+	DeleteConnection(ctx context.Context, integration, name string) error
+}
+
+// Store is all that the API keeps and changes. Its errors wrap
+// [attache.ErrNotFound] and [attache.ErrExists].
+type Store interface {
+	IntegrationStore
+	AccessTokenStore
+	AdminTokenStore
+	ConnectionStore
+}
+
+// Authority is the CA that clients trust.
+type Authority interface {
+	// Certificates are those that clients should trust, the signing one first.
+	Certificates(ctx context.Context) ([]*x509.Certificate, error)
+	// Rotate makes a new signing certificate; the one before stays trusted.
+	Rotate(ctx context.Context) error
+	// Drop forgets a certificate, named by the SHA-256 of its DER form, that does
+	// not sign; [attache.ErrNotFound] where there is none.
+	Drop(ctx context.Context, fingerprint [sha256.Size]byte) error
+}
+
+// Instance is what the running server says of itself.
+type Instance struct {
+	Version   string    // of the program
+	StartedAt time.Time // of the process; uptime is counted from it
+	DataDir   string
+	// Addresses, host:port, as the listeners have them; empty where none listens.
+	ProxyAddress   string
+	AdminAddress   string
+	MetricsAddress string
+}
+
+// Options are what an [API] works on and with. Store, Events, Authority, Index and
+// Logger are needed.
+type Options struct {
+	Store     Store
+	Events    EventSource // made by EventsFrom
+	Authority Authority
+	// Index is the policy in force, which explanations are made from.
+	Index *policy.Live
+	// Unmatched is what the proxy does with a CONNECT that no connection covers:
+	// attache.Tunnel, which empty means too, or attache.Deny.
+	Unmatched attache.Action
+	Instance  Instance
+	// Hosts are names that the Host header may have on a loopback listener,
+	// beside localhost and IP addresses: those under which a reverse proxy on the
+	// same machine is reached. Without a port; case does not matter.
+	Hosts []string
+	// Done ends the event streams when it is closed, as the server begins to shut
+	// down. Nil: they end with their clients.
+	Done <-chan struct{}
+	// Logger gets one record for each change and for each failed authentication,
+	// and the causes of 500s.
+	Logger *slog.Logger
+}
+
+// API serves the REST API. It is an [http.Handler] that asks for an admin token.
+// It is safe for concurrent use. Read timeouts and header limits are the
+// server's; event streams lift the server's deadlines for themselves.
+type API struct {
+	Options
+	mux      *http.ServeMux
+	document []byte // OpenAPI, in YAML
+	cross    *http.CrossOriginProtection
+	attempts *rate.Limiter // failed ones
+	streams  chan struct{} // one element for each open event stream
+}
+
+const (
+	attemptsPerSecond = 1
+	attemptsAtOnce    = 20
+	maxStreams        = 64
+)
+
+// New makes the API.
+func New(o Options) (*API, error) {
+	a := &API{
+		Options:  o,
+		mux:      http.NewServeMux(),
+		cross:    http.NewCrossOriginProtection(),
+		attempts: rate.NewLimiter(attemptsPerSecond, attemptsAtOnce),
+		streams:  make(chan struct{}, maxStreams),
+	}
+	if err := a.routes(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// ServeHTTP answers a request that has an admin token.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	secure(w.Header())
+	if f := a.checkOrigin(r); f != nil {
+		f.write(w)
+		return
+	}
+	c, f := a.authenticate(r)
+	if f != nil {
+		f.log(r.Context(), a.Logger)
+		f.write(w)
+		return
+	}
+	a.serve(w, r, c)
+}
+
+// Trusted is the same API without a token, for whoever reaches it may do
+// everything. It is for a Unix socket that only its owner can open, and for
+// calls inside the process.
+func (a *API) Trusted() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		a.serve(w, r, caller{name: "local", role: attache.RoleAdmin})
+	})
+}
+
+// OpenAPI is the API's description, OpenAPI 3.1 in YAML.
+func (a *API) OpenAPI() []byte { return a.document }

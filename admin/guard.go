@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+)
+
+// secure sets the headers of every answer: nothing of it may be cached, framed,
+// sniffed or read by another site.
+func secure(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// checkOrigin refuses what a web page of another site makes a browser send: by
+// cross-site request, or by a name of its own that it lets resolve to loopback
+// (DNS rebinding).
+func (a *API) checkOrigin(r *http.Request) *failure {
+	if !a.hostAllowed(r) {
+		return fail(CodeHost, "Use localhost or an IP address, or add the name to the allowed hosts of the admin listener.")
+	}
+	if a.cross.Check(r) != nil {
+		return fail(CodeCrossOrigin, "Only programs, and pages that this server itself serves, may call this API.")
+	}
+	return nil
+}
+
+// hostAllowed holds for every request but one that came to a loopback address
+// under a name that was not allowed. A listener on another address may have any
+// name, and a rebound one gains the page nothing there.
+func (a *API) hostAllowed(r *http.Request) bool {
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && !local.IP.IsLoopback() {
+		return true
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	return slices.ContainsFunc(a.Hosts, func(allowed string) bool { return strings.EqualFold(allowed, host) })
+}
+
+// serve answers a caller who is known.
+func (a *API) serve(w http.ResponseWriter, r *http.Request, c caller) {
+	if f := a.checkRoute(r); f != nil {
+		f.write(w)
+		return
+	}
+	a.mux.ServeHTTP(w, r.WithContext(withCaller(r.Context(), c)))
+}
+
+// checkRoute says of a request that no operation would answer why.
+func (a *API) checkRoute(r *http.Request) *failure {
+	if p := r.URL.EscapedPath(); path.Clean(p) != p {
+		return fail(CodeUnknownRoute, "The path has an empty segment, a dot segment, or a slash at its end.")
+	}
+	handler, pattern := a.mux.Handler(r)
+	if pattern == "" {
+		var probe headerOnly
+		handler.ServeHTTP(&probe, r)
+		if allow := probe.Header().Get("Allow"); allow != "" {
+			return fail(codeMethodNotAllowed, "Its methods are "+allow+".").with("Allow", allow)
+		}
+		return fail(CodeUnknownRoute, "See "+base+"/openapi.json for those that there are.")
+	}
+	if ct := r.Header.Get("Content-Type"); ct != "" && r.ContentLength != 0 {
+		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
+			return fail(CodeNotJSON, "Send Content-Type: application/json.")
+		}
+	}
+	return nil
+}
+
+// headerOnly finds out what the mux would answer. The mux's own answers are
+// short texts; of the handlers only those run on it.
+type headerOnly struct{ header http.Header }
+
+func (w *headerOnly) Header() http.Header {
+	if w.header == nil {
+		w.header = http.Header{}
+	}
+	return w.header
+}
+func (*headerOnly) Write(b []byte) (int, error) { return len(b), nil }
+func (*headerOnly) WriteHeader(int)             {}
