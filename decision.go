@@ -3,6 +3,7 @@ package attache
 import (
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"attache/secret"
@@ -24,7 +25,7 @@ func (t Target) Addr() string { return net.JoinHostPort(t.Host, strconv.Itoa(int
 func (t Target) String() string {
 	if t.Scheme == "https" && t.Port == 443 || t.Scheme == "http" && t.Port == 80 {
 		host := t.Host
-		if net.ParseIP(host) != nil && net.ParseIP(host).To4() == nil {
+		if strings.Contains(host, ":") {
 			host = "[" + host + "]"
 		}
 		return t.Scheme + "://" + host
