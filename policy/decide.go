@@ -16,7 +16,7 @@ type Query struct {
 	Connection  string         // as the client named it; empty to choose by the target
 	Target      attache.Target // from ParseTarget
 	Method      string         // "CONNECT" when a tunnel opens
-	Unmatched   attache.Action // for a CONNECT that no connection covers: Tunnel, which empty means too, or Deny
+	Unmatched   attache.Action // what happens to a target that no connection covers: Tunnel, which empty means too, or Deny
 }
 
 // Reasons of the decisions that name nothing, so that they need no memory.

@@ -25,7 +25,7 @@ var world = []*attache.Connection{
 	connection("narrow", "ports.example.net", onPorts(8443)),
 	connection("broad", "*.ports.example.net"),
 	connection("empty", "empty.example.com", oauth),
-	connection("theirs", "theirs.example.com", func(c *attache.Connection) { c.Integration = "cat" }),
+	connection("theirs", "theirs.example.io", func(c *attache.Connection) { c.Integration = "cat" }),
 }
 
 // query is a query of the integration "bot", changed by edits.
@@ -94,7 +94,7 @@ func TestDecisions(t *testing.T) {
 			`the client named connection "carol", which is for *.example.org`},
 		"an unknown name is refused": {get("https", "api.example.com", naming("nobody")), "", attache.Deny, attache.CodeUnknownConnection,
 			`integration "bot" has no connection "nobody": see attache connection list --integration bot`},
-		"another integration's connection is unknown": {get("https", "theirs.example.com", naming("theirs")), "", attache.Deny, attache.CodeUnknownConnection,
+		"another integration's connection is unknown": {get("https", "theirs.example.io", naming("theirs")), "", attache.Deny, attache.CodeUnknownConnection,
 			`integration "bot" has no connection "theirs": see attache connection list --integration bot`},
 		"a name never falls back to one that fits": {get("https", "api.example.com", naming("alice")), "", attache.Deny, attache.CodeConnectionMismatch,
 			`the client named connection "alice", which is for shared.example.org and not for api.example.com`},
@@ -109,7 +109,7 @@ func TestDecisions(t *testing.T) {
 			"no connection covers this host and port, so its bytes are copied and not decrypted"},
 		"a look-alike is tunnelled": {connect("api.example.com.evil.org:443"), "", attache.Tunnel, "",
 			"no connection covers this host and port, so its bytes are copied and not decrypted"},
-		"another integration's host is tunnelled": {connect("theirs.example.net:443"), "", attache.Tunnel, "",
+		"another integration's host is tunnelled": {connect("theirs.example.io:443"), "", attache.Tunnel, "",
 			"no connection covers this host and port, so its bytes are copied and not decrypted"},
 		"another port is tunnelled": {connect("api.example.com:8443"), "", attache.Tunnel, "",
 			"no connection covers this host and port, so its bytes are copied and not decrypted"},

@@ -18,6 +18,8 @@ const (
 	wildcard   = "*."
 	acePrefix  = "xn--"
 	anyHostFix = "write the host alone, such as api.example.com or *.example.com"
+	isAddress  = "is an IP address"
+	addressFix = "a connection is for a host name, which its certificate proves"
 	tooLong    = "is longer than 253 characters"
 )
 
@@ -39,7 +41,7 @@ func ParseAllowedDomain(s string) (attache.AllowedDomain, error) {
 		return "", err
 	}
 	if endsInNumber(host) {
-		return "", refuse(field, "is an IP address", "a connection is for a host name, which its certificate proves")
+		return "", refuse(field, isAddress, addressFix)
 	}
 	if err := checkLabels(field, host); err != nil {
 		return "", err
@@ -70,7 +72,7 @@ func checkBareDomain(field, s string) error {
 	case strings.Contains(s, "@"):
 		return refuse(field, "has a user name", anyHostFix)
 	case err == nil:
-		return refuse(field, "is an IP address", "a connection is for a host name, which its certificate proves")
+		return refuse(field, isAddress, addressFix)
 	case strings.Contains(s, ":"):
 		return refuse(field, "has a port", "leave it out, and give it as an allowed port")
 	}
