@@ -102,14 +102,8 @@ func TestNothingInsideATunnelChangesItsTarget(t *testing.T) {
 		"another SNI, with the tunnel's Host": {other, "GET / HTTP/1.1\r\nHost: " + a + "\r\n\r\n", 421},
 		"another absolute URL":                {host, "GET https://" + b + "/ HTTP/1.1\r\nHost: " + a + "\r\n\r\n", 421},
 		"an absolute URL over http":           {host, "GET http://" + a + "/ HTTP/1.1\r\nHost: " + a + "\r\n\r\n", 421},
-		"user information in a URL": {host, "GET https://" + a + "@" + b + "/ HTTP/1.1
-Host: " + a + "
-
-", 421},
-		"user information in Host": {host, "GET / HTTP/1.1
-Host: " + a + "@" + b + "
-
-", 400}, // net/http's own answer
+		"user information in a URL":           {host, "GET https://" + a + "@" + b + "/ HTTP/1.1\r\nHost: " + a + "\r\n\r\n", 421},
+		"user information in Host":            {host, "GET / HTTP/1.1\r\nHost: " + a + "@" + b + "\r\n\r\n", 400}, // net/http's own answer
 		"a nested CONNECT":                    {host, "CONNECT " + b + " HTTP/1.1\r\nHost: " + b + "\r\n\r\n", 405},
 		"a nested CONNECT to itself":          {host, "CONNECT " + a + " HTTP/1.1\r\nHost: " + a + "\r\n\r\n", 405},
 		"a look-alike below the host":         {host, "GET / HTTP/1.1\r\nHost: " + host + ".evil.test:" + portString(up.port) + "\r\n\r\n", 421},
