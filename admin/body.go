@@ -102,12 +102,12 @@ func wellFormed(data []byte) error {
 	at := len(data)
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
-		at = min(at, int(syntax.Offset))
+		at = int(syntax.Offset) - 1 // the offset is that of what comes after the wrong byte
 	}
-	before := data[:at]
+	before := data[:max(at, 0)]
 	line := bytes.Count(before, []byte("\n")) + 1
-	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
-	return fail(CodeMalformed, fmt.Sprintf("The body is not valid JSON: see line %d, column %d.", line, max(column, 1)))
+	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
+	return fail(CodeMalformed, fmt.Sprintf("The body is not valid JSON: see line %d, column %d.", line, column))
 }
 
 // fieldsOf maps the JSON names of a struct's fields to the fields, those of

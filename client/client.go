@@ -55,15 +55,15 @@ var ErrOptions = errors.New("client options")
 // Client calls the API. It is safe for concurrent use. Its errors are an
 // [*Error] where the server answered one, and those of net/http otherwise.
 type Client struct {
-	base    string
-	header  http.Header
-	http    *http.Client
-	timeout time.Duration
+	base          string
+	authorization secret.Outgoing // empty where none is needed
+	http          *http.Client
+	timeout       time.Duration
 }
 
 // New makes a client. It does not connect yet.
 func New(o Options) (*Client, error) {
-	c := &Client{base: "http://attache", header: http.Header{}, timeout: o.Timeout}
+	c := &Client{base: "http://attache", timeout: o.Timeout}
 	if c.timeout == 0 {
 		c.timeout = defaultTimeout
 	}
@@ -90,11 +90,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("%w: name one of socket, URL and handler", ErrOptions)
 	}
 	if !o.Token.IsZero() {
-		value, err := secret.Outgoing{Text: secret.Concat(secret.New("Bearer "), o.Token)}.MarshalText()
-		if err != nil {
-			return nil, err
-		}
-		c.header.Set("Authorization", string(value))
+		c.authorization.Text = secret.Concat(secret.New("Bearer "), o.Token)
 	}
 	return c, nil
 }
@@ -177,7 +173,13 @@ func (c *Client) request(ctx context.Context, method string, in any, params url.
 	if err != nil {
 		return nil, err
 	}
-	r.Header = c.header.Clone()
+	if !c.authorization.IsZero() {
+		value, err := c.authorization.MarshalText()
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Authorization", string(value))
+	}
 	r.Header.Set("Accept", "application/json")
 	if in != nil {
 		r.Header.Set("Content-Type", "application/json")
