@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -61,9 +59,6 @@ func openBolt(path string, readOnly bool) (*bolt, error) {
 // it is written under another name and linked into place. With a file already
 // there, also one that came up meanwhile, it does nothing.
 func createBolt(ctx context.Context, path string, seed func(writer) error) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
 	tmp, err := tempFile(path)
 	if err != nil {
 		return err
@@ -124,7 +119,7 @@ func mapBolt(path string, o *bbolt.Options) (*bolt, error) {
 		return e, nil
 	}
 	if e.broken.Load() {
-		_ = e.file.Close() // bbolt panicked and left it open, and locked
+		_ = e.file.Close() // bbolt panicked and left it open
 	}
 	var pathErr *fs.PathError
 	var errno syscall.Errno
@@ -172,7 +167,7 @@ func (e *bolt) Update(ctx context.Context, fn func(writer) error) error {
 		return err
 	}
 	if err := e.guarded(tx.Commit); err != nil {
-		return fmt.Errorf("write %s: %w", e.file.Name(), err)
+		return fmt.Errorf("write %s: %w", e.file.Name(), unwritable(err))
 	}
 	return nil
 }
@@ -222,6 +217,8 @@ func (e *bolt) Size() (int64, error) {
 
 func (e *bolt) Close() error {
 	if e.broken.Load() {
+		// bbolt would wait for locks that nobody holds any more. The mapping
+		// stays, and the file's lock with it, until the process ends.
 		return e.file.Close()
 	}
 	return e.db.Close()
@@ -313,54 +310,4 @@ func (t boltTx) Delete(bucket, key string) error {
 }
 
 // damaged is ErrCorrupt with what is wrong.
-func damaged(what string) error { return fmt.Errorf("%w (%s)", ErrCorrupt, what) }
-
-// unwritable adds ErrReadOnly to an error of the operating system that means so.
-func unwritable(err error) error {
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%w (%w)", ErrReadOnly, err)
-	}
-	return err
-}
-
-// tempInfix marks files that are not finished; see sweep.
-const tempInfix = ".unfinished-"
-
-// tempFile makes an empty 0600 file beside path.
-func tempFile(path string) (*os.File, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+tempInfix+"*")
-	if err != nil {
-		return nil, unwritable(err)
-	}
-	return f, nil
-}
-
-// linkNew gives a finished file its name, durably, and leaves one that has the
-// name already as it is. That the finished file is gone means the same: whoever
-// swept it owns the directory, and what is in it.
-func linkNew(finished, path string) error {
-	err := os.Link(finished, path)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return unwritable(err)
-	}
-	if runtime.GOOS == "windows" { // cannot sync a directory, and need not
-		return nil
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// sweep removes what a first start that was killed has left in dir. Only who
-// has the database open may call it.
-func sweep(dir string) {
-	left, _ := filepath.Glob(filepath.Join(dir, "*"+tempInfix+"*"))
-	for _, name := range left {
-		_ = os.Remove(name)
-	}
-}
+func damaged(what string) error { return fmt.Errorf("%s: %w", what, ErrCorrupt) }

@@ -12,7 +12,8 @@ import (
 // It is the seam where a shared store takes the place of the embedded one, and
 // TestEngine is what an implementation has to pass.
 type engine interface {
-	// View runs fn on one consistent state, which writers do not disturb.
+	// View runs fn on one consistent state, whatever is committed meanwhile. A
+	// commit may have to wait for views to end, so fn must not wait for one.
 	View(ctx context.Context, fn func(reader) error) error
 	// Update runs fn in a serialisable transaction. When it returns nil, what fn
 	// wrote is durable; with an error of fn or of the commit nothing is written.

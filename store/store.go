@@ -199,6 +199,9 @@ func (s *Store) update(ctx context.Context, fn func(change) ([]attache.Change, e
 }
 
 func (s *Store) takeTurn(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case s.turn <- struct{}{}:
 		return nil

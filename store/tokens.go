@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"attache"
 )
@@ -27,7 +28,7 @@ func (s *Store) CreateAccessToken(ctx context.Context, t attache.AccessToken) er
 	})
 }
 
-// AccessTokens returns the integration's access tokens, by ID.
+// AccessTokens returns the integration's access tokens, the oldest first.
 func (s *Store) AccessTokens(ctx context.Context, integration string) (all []attache.AccessToken, err error) {
 	err = s.view(ctx, func(v view) error {
 		if err := requireIntegration(v, integration); err != nil {
@@ -41,6 +42,7 @@ func (s *Store) AccessTokens(ctx context.Context, integration string) (all []att
 		}
 		return nil
 	})
+	slices.SortStableFunc(all, func(a, b attache.AccessToken) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	return all, err
 }
 
@@ -82,7 +84,7 @@ func (s *Store) CreateAdminToken(ctx context.Context, t attache.AdminToken) erro
 	})
 }
 
-// AdminTokens returns all admin tokens, in no particular order.
+// AdminTokens returns all admin tokens, the oldest first.
 func (s *Store) AdminTokens(ctx context.Context) (all []attache.AdminToken, err error) {
 	err = s.view(ctx, func(v view) error {
 		for k, err := range loadAll[adminTokenRecord](v, adminTokens, "", "") {
@@ -97,6 +99,7 @@ func (s *Store) AdminTokens(ctx context.Context) (all []attache.AdminToken, err 
 		}
 		return nil
 	})
+	slices.SortStableFunc(all, func(a, b attache.AdminToken) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	return all, err
 }
 

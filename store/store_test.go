@@ -1,0 +1,518 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"attache"
+	"attache/secret"
+)
+
+func TestConnectionComesBackAsItWasStored(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot", CreatedAt: created}))
+	local := created.In(time.FixedZone("elsewhere", 3600))
+	all := []attache.Connection{
+		apiKey("bot", "a", "key with \"quotes\", ünicode and \x01"),
+		{Integration: "bot", Name: "b", Type: attache.BasicAuth, AllowedPorts: []uint16{443}, CreatedAt: local, UpdatedAt: local,
+			Credential: attache.Credential{Username: secret.New("ann"), Password: secret.New("pass")}},
+		{Integration: "bot", Name: "c", Type: attache.BearerToken, AllowedPorts: []uint16{443}, Credential: attache.Credential{Token: secret.New("tok")}},
+	}
+	for _, c := range all {
+		must(t, s.CreateConnection(t.Context(), c))
+	}
+	all[1].CreatedAt, all[1].UpdatedAt = created, created // in UTC
+	must(t, s.Close())
+
+	s = open(t, dir)
+	got, more, err := s.Connections(t.Context(), "bot", "", 0)
+	must(t, err)
+	if diff := cmp.Diff(all, got); diff != "" || more {
+		t.Errorf("%s, more %v", diff, more)
+	}
+	for _, want := range all {
+		got, err := s.Connection(t.Context(), "bot", want.Name)
+		must(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestConnectionPages(t *testing.T) {
+	s := openWith(t)
+	names := []string{"B", "a", "a-b", "a1", "a_b", "b", "c"}
+	for _, n := range slices.Backward(names) {
+		must(t, s.CreateConnection(t.Context(), apiKey("bot", n, "k")))
+		must(t, s.CreateConnection(t.Context(), apiKey("other", n+"-other", "k")))
+	}
+	for limit := range len(names) + 2 {
+		t.Run(fmt.Sprint("of ", limit), func(t *testing.T) {
+			var got []string
+			after, more := "", true
+			for more {
+				page, m, err := s.Connections(t.Context(), "bot", after, limit)
+				must(t, err)
+				if len(page) == 0 || limit > 0 && len(page) > limit {
+					t.Fatalf("a page of %d", len(page))
+				}
+				for _, c := range page {
+					got = append(got, c.Name)
+				}
+				after, more = page[len(page)-1].Name, m
+			}
+			if diff := cmp.Diff(names, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	for after, want := range map[string]string{"a-": "a-b", "a\x00": "a-b", "b": "c", "": "B"} {
+		page, _, err := s.Connections(t.Context(), "bot", after, 1)
+		must(t, err)
+		if page[0].Name != want {
+			t.Errorf("after %q comes %q, want %q", after, page[0].Name, want)
+		}
+	}
+	for _, after := range []string{"c", "zzz", "\xff"} {
+		if page, more, err := s.Connections(t.Context(), "bot", after, 1); len(page) != 0 || more || err != nil {
+			t.Errorf("after %q: %v, %v, %v", after, page, more, err)
+		}
+	}
+}
+
+// TestRefusals is what fails, and that nothing of it is stored.
+func TestRefusals(t *testing.T) {
+	refusal := errors.New("refused by the caller")
+	keep := func(*attache.Connection) error { return nil }
+	for sentence, tt := range map[string]struct {
+		do   func(context.Context, *Store) error
+		want error
+	}{
+		"an integration whose name is taken": {func(ctx context.Context, s *Store) error {
+			return s.CreateIntegration(ctx, attache.Integration{Name: "bot"})
+		}, attache.ErrExists},
+		"a connection whose name is taken": {func(ctx context.Context, s *Store) error {
+			return s.CreateConnection(ctx, apiKey("bot", "c", "other"))
+		}, attache.ErrExists},
+		"a connection whose name is taken by one of another type": {func(ctx context.Context, s *Store) error {
+			return s.CreateConnection(ctx, attache.Connection{Integration: "bot", Name: "c", Type: attache.BasicAuth})
+		}, attache.ErrExists},
+		"a connection of nobody": {func(ctx context.Context, s *Store) error {
+			return s.CreateConnection(ctx, apiKey("nobody", "c", "k"))
+		}, attache.ErrNotFound},
+		"an access token whose ID is taken": {func(ctx context.Context, s *Store) error {
+			return s.CreateAccessToken(ctx, accessToken("bot", "t"))
+		}, attache.ErrExists},
+		"an access token of nobody": {func(ctx context.Context, s *Store) error {
+			return s.CreateAccessToken(ctx, accessToken("nobody", "t"))
+		}, attache.ErrNotFound},
+		"an admin token whose ID is taken": {func(ctx context.Context, s *Store) error {
+			return s.CreateAdminToken(ctx, attache.AdminToken{ID: "admin", Hash: attache.TokenHash{8}})
+		}, attache.ErrExists},
+		"an admin token whose hash is taken": {func(ctx context.Context, s *Store) error {
+			return s.CreateAdminToken(ctx, attache.AdminToken{ID: "admin2", Hash: attache.TokenHash{7}})
+		}, attache.ErrExists},
+		"deleting an integration that is not there": {func(ctx context.Context, s *Store) error {
+			return s.DeleteIntegration(ctx, "nobody")
+		}, attache.ErrNotFound},
+		"deleting an integration without a name": {func(ctx context.Context, s *Store) error {
+			return s.DeleteIntegration(ctx, "")
+		}, attache.ErrNotFound},
+		"deleting a connection that is not there": {func(ctx context.Context, s *Store) error {
+			return s.DeleteConnection(ctx, "other", "c")
+		}, attache.ErrNotFound},
+		"deleting a connection by a name that reaches into another's": {func(ctx context.Context, s *Store) error {
+			return s.DeleteConnection(ctx, "", "bot\x00c")
+		}, attache.ErrNotFound},
+		"deleting an access token that is not there": {func(ctx context.Context, s *Store) error {
+			return s.DeleteAccessToken(ctx, "other", "t")
+		}, attache.ErrNotFound},
+		"deleting an admin token that is not there": {func(ctx context.Context, s *Store) error {
+			return s.DeleteAdminToken(ctx, "t")
+		}, attache.ErrNotFound},
+		"looking up a connection that is not there": {func(ctx context.Context, s *Store) error {
+			_, err := s.Connection(ctx, "bot", "d")
+			return err
+		}, attache.ErrNotFound},
+		"looking up an admin token that is not there": {func(ctx context.Context, s *Store) error {
+			_, err := s.AdminToken(ctx, attache.TokenHash{1})
+			return err
+		}, attache.ErrNotFound},
+		"listing the connections of nobody": {func(ctx context.Context, s *Store) error {
+			_, _, err := s.Connections(ctx, "nobody", "", 0)
+			return err
+		}, attache.ErrNotFound},
+		"listing the access tokens of nobody": {func(ctx context.Context, s *Store) error {
+			_, err := s.AccessTokens(ctx, "nobody")
+			return err
+		}, attache.ErrNotFound},
+		"updating a connection that is not there": {func(ctx context.Context, s *Store) error {
+			return s.UpdateConnection(ctx, "bot", "d", keep)
+		}, attache.ErrNotFound},
+		"an update that the caller refuses": {func(ctx context.Context, s *Store) error {
+			return s.UpdateConnection(ctx, "bot", "c", func(c *attache.Connection) error {
+				c.Credential.APIKey = secret.New("half done")
+				c.AllowedPorts[0] = 1
+				return refusal
+			})
+		}, refusal},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s := openWith(t)
+			must(t, s.CreateConnection(t.Context(), apiKey("bot", "c", "key")))
+			must(t, s.CreateAccessToken(t.Context(), accessToken("bot", "t")))
+			must(t, s.CreateAdminToken(t.Context(), attache.AdminToken{ID: "admin", Hash: attache.TokenHash{7}}))
+			before, err := read(t, s)
+			must(t, err)
+			if _, err := s.Subscribe(t.Context(), countChanges(t, 4)); err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, tt.do(t.Context(), s), tt.want)
+			after, err := read(t, s)
+			must(t, err)
+			if diff := cmp.Diff(before, after); diff != "" {
+				t.Error("something was stored:", diff)
+			}
+		})
+	}
+}
+
+// countChanges is a subscriber that fails the test after so many changes.
+func countChanges(t *testing.T, most int) func(attache.Change) {
+	return func(attache.Change) {
+		if most--; most < 0 {
+			t.Error("a change was told that did not happen")
+		}
+	}
+}
+
+func TestNamesThatReachIntoOthersAreRefused(t *testing.T) {
+	s := openWith(t)
+	for _, name := range []string{"", "a\x00b", "\x00"} {
+		for what, err := range map[string]error{
+			"integration":              s.CreateIntegration(t.Context(), attache.Integration{Name: name}),
+			"connection":               s.CreateConnection(t.Context(), apiKey("bot", name, "k")),
+			"connection's integration": s.CreateConnection(t.Context(), apiKey(name, "c", "k")),
+			"access token":             s.CreateAccessToken(t.Context(), accessToken("bot", name)),
+			"admin token":              s.CreateAdminToken(t.Context(), attache.AdminToken{ID: name}),
+		} {
+			if err == nil || errors.Is(err, attache.ErrNotFound) {
+				t.Errorf("%s %q: %v", what, name, err)
+			}
+		}
+	}
+}
+
+func TestWhatNeverChanges(t *testing.T) {
+	for field, change := range map[string]func(*attache.Connection){
+		"integration":    func(c *attache.Connection) { c.Integration = "other" },
+		"name":           func(c *attache.Connection) { c.Name = "d" },
+		"type":           func(c *attache.Connection) { c.Type = attache.BasicAuth },
+		"allowed_domain": func(c *attache.Connection) { c.AllowedDomain = "evil.example" },
+		"allowed_ports":  func(c *attache.Connection) { c.AllowedPorts[0] = 80 },
+		"header_name":    func(c *attache.Connection) { c.HeaderName = "X-Other" },
+		"created_at":     func(c *attache.Connection) { c.CreatedAt = c.CreatedAt.Add(1) },
+	} {
+		t.Run(field, func(t *testing.T) {
+			s := openWith(t)
+			want := apiKey("bot", "c", "key")
+			must(t, s.CreateConnection(t.Context(), want))
+			err := s.UpdateConnection(t.Context(), "bot", "c", func(c *attache.Connection) error {
+				change(c)
+				return nil
+			})
+			var refused *attache.FieldError
+			if !errors.As(err, &refused) || refused.Field != field {
+				t.Errorf("error %v", err)
+			}
+			got, err := s.Connection(t.Context(), "bot", "c")
+			must(t, err)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDeletingAnIntegrationDeletesWhatItOwnsAndNothingElse(t *testing.T) {
+	s := openWith(t)
+	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bo", CreatedAt: created})) // a prefix of bot
+	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot-2", CreatedAt: created}))
+	for _, i := range []string{"bo", "bot", "bot-2"} {
+		must(t, s.CreateConnection(t.Context(), apiKey(i, "c", "k")))
+		must(t, s.CreateAccessToken(t.Context(), accessToken(i, "t")))
+	}
+	before := s.Stats().Writes
+	must(t, s.DeleteIntegration(t.Context(), "bot"))
+	if writes := s.Stats().Writes - before; writes != 1 {
+		t.Errorf("%d transactions, want 1", writes)
+	}
+	got, err := read(t, s)
+	must(t, err)
+	want := contents{
+		Integrations: []attache.Integration{{Name: "bo", CreatedAt: created}, {Name: "bot-2", CreatedAt: created}, {Name: "other", CreatedAt: created}},
+		Connections:  []attache.Connection{apiKey("bo", "c", "k"), apiKey("bot-2", "c", "k")},
+		AccessTokens: []attache.AccessToken{accessToken("bo", "t"), accessToken("bot-2", "t")},
+		Authorities:  []Authority{},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot", CreatedAt: created}))
+	if page, _, err := s.Connections(t.Context(), "bot", "", 0); len(page) != 0 || err != nil {
+		t.Errorf("the new one inherited %v, %v", page, err)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	s := openWith(t)
+	late, early := accessToken("bot", "a"), accessToken("bot", "b")
+	late.CreatedAt, late.ExpiresAt = created.Add(time.Hour), time.Time{}
+	must(t, s.CreateAccessToken(t.Context(), late))
+	must(t, s.CreateAccessToken(t.Context(), early))
+	got, err := s.AccessTokens(t.Context(), "bot")
+	must(t, err)
+	if diff := cmp.Diff([]attache.AccessToken{early, late}, got); diff != "" {
+		t.Error(diff)
+	}
+	must(t, s.DeleteAccessToken(t.Context(), "bot", "b"))
+
+	admin := attache.AdminToken{ID: "x", Role: attache.RoleOperator, Hash: attache.TokenHash{1}, CreatedAt: created.Add(1)}
+	viewer := attache.AdminToken{ID: "y", Role: attache.RoleViewer, Hash: attache.TokenHash{2}, CreatedAt: created, ExpiresAt: created}
+	must(t, s.CreateAdminToken(t.Context(), admin))
+	must(t, s.CreateAdminToken(t.Context(), viewer))
+	all, err := s.AdminTokens(t.Context())
+	must(t, err)
+	if diff := cmp.Diff([]attache.AdminToken{viewer, admin}, all); diff != "" {
+		t.Error(diff)
+	}
+	if one, err := s.AdminToken(t.Context(), admin.Hash); err != nil || one != admin {
+		t.Errorf("AdminToken = %v, %v", one, err)
+	}
+	must(t, s.DeleteAdminToken(t.Context(), "x"))
+	_, err = s.AdminToken(t.Context(), admin.Hash)
+	wantError(t, err, attache.ErrNotFound)
+}
+
+func TestAuthoritiesAreReplacedAndTheNewestComesFirst(t *testing.T) {
+	s := open(t, t.TempDir())
+	if all, err := s.Authorities(t.Context()); len(all) != 0 || err != nil {
+		t.Fatalf("at first: %v, %v", all, err)
+	}
+	of := func(hours ...int) (all []Authority) {
+		for _, h := range hours {
+			all = append(all, Authority{fmt.Append(nil, h), secret.New(fmt.Sprint(h)), created.Add(time.Duration(h) * time.Hour)})
+		}
+		return all
+	}
+	for _, tt := range []struct{ save, want []int }{{[]int{1}, []int{1}}, {[]int{1, 3, 2}, []int{3, 2, 1}}, {[]int{3}, []int{3}}} {
+		must(t, s.SaveAuthorities(t.Context(), of(tt.save...)))
+		got, err := s.Authorities(t.Context())
+		must(t, err)
+		if diff := cmp.Diff(of(tt.want...), got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestOfManyWhoCreateOneNameOneWins(t *testing.T) {
+	s := openWith(t)
+	for round := range 5 {
+		name := fmt.Sprint("c", round)
+		errs := make([]error, 8)
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() { errs[i] = s.CreateConnection(t.Context(), apiKey("bot", name, fmt.Sprint(i))) })
+		}
+		wg.Wait()
+		winner := slices.Index(errs, nil)
+		for i, err := range errs {
+			if i != winner && !errors.Is(err, attache.ErrExists) {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		}
+		c, err := s.Connection(t.Context(), "bot", name)
+		must(t, err)
+		if c.Credential.APIKey.Expose() != fmt.Sprint(winner) {
+			t.Errorf("%d won, but %s is stored", winner, c.Credential.APIKey.Expose())
+		}
+	}
+}
+
+func TestNoUpdateIsLost(t *testing.T) {
+	s := openWith(t)
+	must(t, s.CreateConnection(t.Context(), attache.Connection{Integration: "bot", Name: "rotating"}))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				if _, err := rotate(t.Context(), s); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	c, err := s.Connection(t.Context(), "bot", "rotating")
+	must(t, err)
+	if n := number(c.Credential.Token); n != 160 {
+		t.Errorf("160 updates made %d", n)
+	}
+}
+
+func TestEndedContextDoesNothing(t *testing.T) {
+	s := openWith(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, do := range calls {
+		wantError(t, do(ctx, s), context.Canceled, "")
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+	if f := s.Stats().Failures; f != 0 {
+		t.Errorf("%d failures", f)
+	}
+	_, err := Open(ctx, Options{Dir: t.TempDir()})
+	wantError(t, err, context.Canceled)
+}
+
+func TestClosedStoreSaysSo(t *testing.T) {
+	s := openWith(t)
+	must(t, s.Close())
+	for name, do := range calls {
+		if err := do(t.Context(), s); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if size := s.Stats().Size; size != 0 {
+		t.Errorf("size %d", size)
+	}
+}
+
+// calls is every method that begins a transaction.
+var calls = map[string]func(context.Context, *Store) error{
+	"CreateIntegration": func(ctx context.Context, s *Store) error {
+		return s.CreateIntegration(ctx, attache.Integration{Name: "x"})
+	},
+	"Integrations":      func(ctx context.Context, s *Store) error { _, err := s.Integrations(ctx); return err },
+	"DeleteIntegration": func(ctx context.Context, s *Store) error { return s.DeleteIntegration(ctx, "bot") },
+	"CreateAccessToken": func(ctx context.Context, s *Store) error { return s.CreateAccessToken(ctx, accessToken("bot", "x")) },
+	"AccessTokens":      func(ctx context.Context, s *Store) error { _, err := s.AccessTokens(ctx, "bot"); return err },
+	"DeleteAccessToken": func(ctx context.Context, s *Store) error { return s.DeleteAccessToken(ctx, "bot", "x") },
+	"CreateAdminToken": func(ctx context.Context, s *Store) error {
+		return s.CreateAdminToken(ctx, attache.AdminToken{ID: "x"})
+	},
+	"AdminTokens": func(ctx context.Context, s *Store) error { _, err := s.AdminTokens(ctx); return err },
+	"AdminToken": func(ctx context.Context, s *Store) error {
+		_, err := s.AdminToken(ctx, attache.TokenHash{})
+		return err
+	},
+	"DeleteAdminToken": func(ctx context.Context, s *Store) error { return s.DeleteAdminToken(ctx, "x") },
+	"CreateConnection": func(ctx context.Context, s *Store) error { return s.CreateConnection(ctx, apiKey("bot", "x", "k")) },
+	"Connection":       func(ctx context.Context, s *Store) error { _, err := s.Connection(ctx, "bot", "x"); return err },
+	"Connections":      func(ctx context.Context, s *Store) error { _, _, err := s.Connections(ctx, "bot", "", 0); return err },
+	"UpdateConnection": func(ctx context.Context, s *Store) error { return s.UpdateConnection(ctx, "bot", "x", nil) },
+	"DeleteConnection": func(ctx context.Context, s *Store) error { return s.DeleteConnection(ctx, "bot", "x") },
+	"Authorities":      func(ctx context.Context, s *Store) error { _, err := s.Authorities(ctx); return err },
+	"SaveAuthorities":  func(ctx context.Context, s *Store) error { return s.SaveAuthorities(ctx, nil) },
+	"Subscribe":        func(ctx context.Context, s *Store) error { _, err := s.Subscribe(ctx, nil); return err },
+	"Check":            func(ctx context.Context, s *Store) error { _, err := s.Check(ctx); return err },
+}
+
+func TestStats(t *testing.T) {
+	s := openWith(t) // two writes
+	wantError(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot"}), attache.ErrExists)
+	got := s.Stats()
+	if got.Writes != 2 || got.Failures != 0 || got.WriteTime <= 0 || got.Size < 4096 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestNoSecretIsInTheFiles looks for what was stored in every file but the
+// master key's, as it is and as base64 and hexadecimal would show it.
+func TestNoSecretIsInTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot"}))
+	canary := func(n int) secret.Text { return secret.New(fmt.Sprintf("canary-%d-of-the-secrets", n)) }
+	must(t, s.CreateConnection(t.Context(), attache.Connection{Integration: "bot", Name: "c", AllowedDomain: "canary.domain.example", Credential: attache.Credential{
+		APIKey: canary(0), Username: canary(1), Password: canary(2), Token: canary(3),
+	}}))
+	must(t, s.UpdateConnection(t.Context(), "bot", "c", func(c *attache.Connection) error { c.Credential.APIKey = canary(4); return nil }))
+	must(t, s.SaveAuthorities(t.Context(), []Authority{{Key: canary(5)}}))
+	must(t, s.Close())
+
+	text, err := os.ReadFile(filepath.Join(dir, masterKeyFile))
+	must(t, err)
+	key, err := decodeKey(text)
+	must(t, err)
+	secrets := []string{string(key), "canary.domain.example"}
+	for n := range 6 {
+		secrets = append(secrets, canary(n).Expose())
+	}
+	for _, name := range fileNames(t, dir) {
+		file, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		if name == masterKeyFile {
+			continue
+		}
+		for _, sec := range secrets {
+			if shows(file, sec) {
+				t.Errorf("%s shows %q", name, sec)
+			}
+			for _, encode := range []func(string) string{
+				func(s string) string { return s },
+				func(s string) string { return hex.EncodeToString([]byte(s)) },
+				func(s string) string { return base64.StdEncoding.EncodeToString([]byte("x" + s)) },
+				func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte("xx" + s)) },
+			} {
+				if !shows(slices.Concat(file, []byte(encode(sec)), file), sec) {
+					t.Fatal("the search would not find it")
+				}
+			}
+		}
+	}
+}
+
+// shows reports whether the secret is in a file, in the clear or encoded.
+func shows(file []byte, secret string) bool {
+	forms := []string{secret, hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret)))}
+	for skip := range 3 { // base64 looks different by where in three bytes it begins
+		whole := []byte(secret[skip:])
+		whole = whole[:len(whole)/3*3]
+		forms = append(forms, base64.StdEncoding.EncodeToString(whole), base64.URLEncoding.EncodeToString(whole))
+	}
+	return slices.ContainsFunc(forms, func(f string) bool { return bytes.Contains(file, []byte(f)) })
+}
+
+// TestHeader keeps decodeHeader from accepting what it did not write.
+func TestHeader(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := header{Schema: schema, Key: wrappedKey{MasterID: rapid.SliceOf(rapid.Byte()).Draw(t, "id")}}
+		b, err := h.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[rapid.IntRange(0, len(b)-1).Draw(t, "at")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+		if _, err := decodeHeader(b); !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+	})
+}

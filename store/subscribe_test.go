@@ -1,0 +1,268 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"attache"
+	"attache/secret"
+)
+
+// A mirror is what a subscriber makes of the changes: what is there. It has no
+// lock; the store promises that it needs none for writing.
+type mirror map[string]string
+
+func (m mirror) apply(c attache.Change) {
+	var key, value string
+	switch {
+	case c.Integration != nil:
+		key = c.Integration.Name
+		if c.Deleted {
+			maps.DeleteFunc(m, func(k, _ string) bool { return k == key || len(k) > len(key) && k[:len(key)+1] == key+"/" })
+			return
+		}
+	case c.AccessToken != nil:
+		key, value = c.AccessToken.Integration+"/token/"+c.AccessToken.ID, fmt.Sprint(c.AccessToken.Hash)
+	case c.Connection != nil:
+		key, value = c.Connection.Integration+"/"+c.Connection.Name, c.Connection.Credential.APIKey.Expose()
+	}
+	if c.Deleted {
+		delete(m, key)
+		return
+	}
+	m[key] = value
+}
+
+// TestSubscribersSeeWhatIsThere does things at random, and compares what two
+// subscribers, an early one and one that comes when all is done, have seen with
+// what should be there.
+func TestSubscribersSeeWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	names := rapid.SampledFrom([]string{"a", "b", "ab"})
+	rapid.Check(t, func(t *rapid.T) {
+		ctx := context.Background()
+		s, err := Open(ctx, Options{Dir: dir})
+		noError(t, err)
+		defer func() { noError(t, s.Close()) }()
+		all, err := s.Integrations(ctx)
+		noError(t, err)
+		for _, i := range all {
+			noError(t, s.DeleteIntegration(ctx, i.Name))
+		}
+		want, early := mirror{}, mirror{}
+		_, err = s.Subscribe(ctx, early.apply)
+		noError(t, err)
+
+		expect := func(t *rapid.T, err error, ok bool, otherwise error) bool {
+			if ok {
+				noError(t, err)
+			} else if !errors.Is(err, otherwise) {
+				t.Fatalf("error %v, want %v", err, otherwise)
+			}
+			return ok
+		}
+		has := func(key string) bool { _, ok := want[key]; return ok }
+		t.Repeat(map[string]func(*rapid.T){
+			"": func(t *rapid.T) {
+				if diff := cmp.Diff(want, early); diff != "" {
+					t.Fatal(diff)
+				}
+			},
+			"create integration": func(t *rapid.T) {
+				i := names.Draw(t, "integration")
+				err := s.CreateIntegration(ctx, attache.Integration{Name: i})
+				if expect(t, err, !has(i), attache.ErrExists) {
+					want[i] = ""
+				}
+			},
+			"delete integration": func(t *rapid.T) {
+				i := names.Draw(t, "integration")
+				if expect(t, s.DeleteIntegration(ctx, i), has(i), attache.ErrNotFound) {
+					want.apply(attache.Change{Deleted: true, Integration: &attache.Integration{Name: i}})
+				}
+			},
+			"create connection": func(t *rapid.T) {
+				i, c := names.Draw(t, "integration"), names.Draw(t, "connection")
+				err := s.CreateConnection(ctx, apiKey(i, c, "first"))
+				switch {
+				case !has(i):
+					expect(t, err, false, attache.ErrNotFound)
+				case expect(t, err, !has(i+"/"+c), attache.ErrExists):
+					want[i+"/"+c] = "first"
+				}
+			},
+			"update connection": func(t *rapid.T) {
+				i, c, key := names.Draw(t, "integration"), names.Draw(t, "connection"), rapid.StringMatching("[a-z]+").Draw(t, "key")
+				err := s.UpdateConnection(ctx, i, c, func(c *attache.Connection) error {
+					c.Credential.APIKey = secret.New(key)
+					return nil
+				})
+				if expect(t, err, has(i+"/"+c), attache.ErrNotFound) {
+					want[i+"/"+c] = key
+				}
+			},
+			"delete connection": func(t *rapid.T) {
+				i, c := names.Draw(t, "integration"), names.Draw(t, "connection")
+				if expect(t, s.DeleteConnection(ctx, i, c), has(i+"/"+c), attache.ErrNotFound) {
+					delete(want, i+"/"+c)
+				}
+			},
+			"create token": func(t *rapid.T) {
+				i, id := names.Draw(t, "integration"), names.Draw(t, "token")
+				err := s.CreateAccessToken(ctx, accessToken(i, id))
+				switch {
+				case !has(i):
+					expect(t, err, false, attache.ErrNotFound)
+				case expect(t, err, !has(i+"/token/"+id), attache.ErrExists):
+					want[i+"/token/"+id] = fmt.Sprint(accessToken(i, id).Hash)
+				}
+			},
+			"delete token": func(t *rapid.T) {
+				i, id := names.Draw(t, "integration"), names.Draw(t, "token")
+				if expect(t, s.DeleteAccessToken(ctx, i, id), has(i+"/token/"+id), attache.ErrNotFound) {
+					delete(want, i+"/token/"+id)
+				}
+			},
+		})
+		late := mirror{}
+		_, err = s.Subscribe(ctx, late.apply)
+		noError(t, err)
+		if diff := cmp.Diff(want, late); diff != "" {
+			t.Fatal(diff)
+		}
+		if _, err := s.Check(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func noError(t *rapid.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDeletedTokenIsToldWithItsHash(t *testing.T) {
+	s := openWith(t)
+	want := accessToken("bot", "t")
+	must(t, s.CreateAccessToken(t.Context(), want))
+	var last attache.Change
+	_, err := s.Subscribe(t.Context(), func(c attache.Change) { last = c })
+	must(t, err)
+	must(t, s.DeleteAccessToken(t.Context(), "bot", "t"))
+	if diff := cmp.Diff(attache.Change{Deleted: true, AccessToken: &want}, last); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestChangesComeInTheOrderOfCommits has many write at once. Each must find its
+// own write seen by the subscribers when it returns, and those must see every
+// rotation once and in order, also the ones that came in the middle.
+func TestChangesComeInTheOrderOfCommits(t *testing.T) {
+	s := openWith(t)
+	must(t, s.CreateConnection(t.Context(), attache.Connection{Integration: "bot", Name: "rotating"}))
+
+	var seen sync.Map // token number: true; the one thing that is read while it is written
+	var first []int   // what the first subscriber was told
+	_, err := s.Subscribe(t.Context(), func(c attache.Change) {
+		if c.Connection != nil && c.Connection.Name == "rotating" {
+			n := number(c.Connection.Credential.Token)
+			first = append(first, n)
+			seen.Store(n, true)
+		}
+	})
+	must(t, err)
+
+	const writers, rounds = 4, 25
+	later := make([][]int, writers)
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			for round := range rounds {
+				n, err := rotate(t.Context(), s)
+				if err != nil {
+					t.Error(err)
+				}
+				if _, ok := seen.Load(n); !ok {
+					t.Errorf("%d was written, and the subscriber not told", n)
+				}
+				if round == i*5 {
+					_, err := s.Subscribe(t.Context(), func(c attache.Change) {
+						if c.Connection != nil {
+							later[i] = append(later[i], number(c.Connection.Credential.Token))
+						}
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	want := make([]int, writers*rounds+1)
+	for i := range want {
+		want[i] = i
+	}
+	if diff := cmp.Diff(want, first); diff != "" {
+		t.Error(diff)
+	}
+	for _, got := range later {
+		if len(got) == 0 || !slices.Equal(got, want[got[0]:]) {
+			t.Errorf("who came later was told %v", got)
+		}
+	}
+}
+
+func TestAfterCancelNothingIsTold(t *testing.T) {
+	s := openWith(t)
+	told, others := 0, 0
+	cancel, err := s.Subscribe(t.Context(), func(attache.Change) { told++ })
+	must(t, err)
+	_, err = s.Subscribe(t.Context(), func(attache.Change) { others++ })
+	must(t, err)
+	cancel()
+	cancel() // twice is once
+	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "new"}))
+	if told != 2 || others != 3 {
+		t.Errorf("told %d and %d, want 2 and 3", told, others)
+	}
+}
+
+func TestWaitingForAnotherWriteEndsWithTheContext(t *testing.T) {
+	s := openWith(t)
+	told, proceed := make(chan struct{}), make(chan struct{})
+	_, err := s.Subscribe(t.Context(), func(c attache.Change) {
+		if c.Integration.Name == "slow" {
+			close(told)
+			<-proceed
+		}
+	})
+	must(t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.CreateIntegration(t.Context(), attache.Integration{Name: "slow"}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-told
+	ctx, cancel := context.WithCancel(t.Context())
+	wg.Go(cancel)
+	wantError(t, s.CreateIntegration(ctx, attache.Integration{Name: "late"}), context.Canceled)
+	all, err := s.Integrations(t.Context()) // reading does not wait
+	must(t, err)
+	if len(all) != 3 {
+		t.Errorf("%v", all)
+	}
+	close(proceed)
+	wg.Wait()
+}
