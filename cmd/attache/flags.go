@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// flagName is what a flag is called; short is one letter, or empty.
+type flagName struct{ long, short string }
+
+// choice is the value of a flag that takes one of a few words.
+type choice[T ~string] struct {
+	value *T
+	of    []T
+}
+
+// choiceFlag gives a command a flag that takes one of a few words, which
+// completion offers. What value holds before is the default.
+func choiceFlag[T ~string](cmd *cobra.Command, value *T, name flagName, usage string, of ...T) {
+	cmd.Flags().VarP(choice[T]{value, of}, name.long, name.short, usage)
+	words := cobra.FixedCompletions(choice[T]{value, of}.words(), cobra.ShellCompDirectiveNoFileComp)
+	// It fails for a flag that does not exist or has a function, which this is not.
+	_ = cmd.RegisterFlagCompletionFunc(name.long, words)
+}
+
+func (c choice[T]) words() []string {
+	words := make([]string, len(c.of))
+	for i, w := range c.of {
+		words[i] = string(w)
+	}
+	return words
+}
+
+// The methods of pflag.Value.
+
+func (c choice[T]) String() string {
+	if c.value == nil {
+		return ""
+	}
+	return string(*c.value)
+}
+
+func (c choice[T]) Type() string { return strings.Join(c.words(), "|") }
+
+func (c choice[T]) Set(s string) error {
+	if !slices.Contains(c.of, T(s)) {
+		return fmt.Errorf("must be one of %s", strings.Join(c.words(), ", "))
+	}
+	*c.value = T(s)
+	return nil
+}
+
+// lifetime is the value of --expires: how long something is valid. Zero is for
+// ever. Beside the units of [time.ParseDuration] it knows days.
+type lifetime time.Duration
+
+const (
+	day         = 24 * time.Hour
+	maxLifetime = 100 * 365 * day
+)
+
+func expiresFlag(cmd *cobra.Command, what string) *lifetime {
+	var l lifetime
+	cmd.Flags().Var(&l, "expires", "how long the "+what+" is valid, such as 90m, 24h or 30d; never ends if not given")
+	return &l
+}
+
+// from is when what begins now ends: the zero time for never.
+func (l lifetime) from(now time.Time) time.Time {
+	if l == 0 {
+		return time.Time{}
+	}
+	return now.Add(time.Duration(l))
+}
+
+func (l *lifetime) String() string {
+	if *l == 0 {
+		return ""
+	}
+	return time.Duration(*l).String()
+}
+
+func (l *lifetime) Type() string { return "duration" }
+
+func (l *lifetime) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16) // more days than a lifetime may have
+		d = time.Duration(n) * day
+	}
+	switch {
+	case err != nil:
+		return errors.New("must be a number and its unit, such as 90m, 24h or 30d")
+	case d <= 0 || d > maxLifetime:
+		return errors.New("must be more than nothing and at most 36500d")
+	}
+	*l = lifetime(d)
+	return nil
+}

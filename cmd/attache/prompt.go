@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"golang.org/x/term"
+
+	"attache/secret"
+)
+
+// maxSecret bounds what is read as a secret, in bytes. No header that could
+// carry more would be accepted anywhere.
+const maxSecret = 64 << 10
+
+// A secret is typed at a prompt that does not show it, or comes from a file or
+// from standard input. It is never an argument: those can be seen by everybody
+// on the machine, and stay in the shell's history.
+
+// secretFile is the value of a flag that says where a secret is: a path, "-" for
+// standard input, or empty for the prompt.
+type secretFile string
+
+const stdin secretFile = "-"
+
+const exitInterrupted = 130 // as shells say it: 128 and SIGINT
+
+// readSecret reads a secret from where the flag says. The label names it at the
+// prompt and in errors.
+func (a *app) readSecret(ctx context.Context, flag string, from secretFile, label string) (secret.Text, error) {
+	switch from {
+	case "":
+		fd, ok := a.terminal()
+		if !ok {
+			return secret.Text{}, usagef("the %s is missing: name a file that holds it with --%s, or - for standard input", label, flag)
+		}
+		return a.promptSecret(ctx, fd, label)
+	case stdin:
+		return secretFrom(a.in, label)
+	}
+	f, err := os.Open(string(from))
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("read the %s: %w", label, err)
+	}
+	defer func() { _ = f.Close() }()
+	return secretFrom(f, label)
+}
+
+// secretFrom reads all that r has. One line break at the end goes, for that is
+// the editor's; a second one would be the secret's own.
+func secretFrom(r io.Reader, label string) (secret.Text, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxSecret+1))
+	switch {
+	case err != nil:
+		return secret.Text{}, fmt.Errorf("read the %s: %w", label, err)
+	case len(b) > maxSecret:
+		return secret.Text{}, fmt.Errorf("the %s is longer than 64 KiB: give the right file", label)
+	}
+	text, cut := strings.CutSuffix(string(b), "\n")
+	if cut {
+		text = strings.TrimSuffix(text, "\r")
+	}
+	if text == "" {
+		return secret.Text{}, fmt.Errorf("the %s is empty", label)
+	}
+	return secret.New(text), nil
+}
+
+// terminal is where a person types, if standard input is that.
+func (a *app) terminal() (fd int, ok bool) {
+	f, ok := a.in.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	return int(f.Fd()), term.IsTerminal(int(f.Fd()))
+}
+
+// promptSecret asks for a secret without showing it. The terminal shows what is
+// typed again afterwards, also when the question is interrupted.
+func (a *app) promptSecret(ctx context.Context, fd int, label string) (secret.Text, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("prompt for the %s: %w", label, err)
+	}
+	defer func() { _ = term.Restore(fd, before) }() // or the terminal is gone
+	_, _ = fmt.Fprintf(a.err, "%s: ", capital(label))
+	typed, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	_, _ = fmt.Fprintln(a.err)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return secret.Text{}, err
+	case len(typed) == 0:
+		return secret.Text{}, fmt.Errorf("the %s is empty: nothing was changed", label)
+	}
+	return secret.New(string(typed)), nil
+}
+
+// ask asks for a line that may be seen.
+func (a *app) ask(ctx context.Context, question string) (string, error) {
+	_, _ = fmt.Fprint(a.err, question)
+	return interruptible(ctx, func() (string, error) { return readLine(a.in) })
+}
+
+// confirm asks before what cannot be undone. Where nobody can be asked, --yes
+// has to have been given.
+func (a *app) confirm(ctx context.Context, yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if _, ok := a.terminal(); !ok {
+		return usagef("%s Nobody can be asked here: say --yes", question)
+	}
+	answer, err := a.ask(ctx, question+" [y/N] ")
+	if err != nil {
+		return err
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was changed")
+}
+
+// readLine reads up to a line break and no further: what follows is for the next
+// question.
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	for b := make([]byte, 1); len(line) < maxSecret; {
+		n, err := r.Read(b)
+		if n == 1 && b[0] != '\n' {
+			line = append(line, b[0])
+		}
+		if n == 1 && b[0] == '\n' || errors.Is(err, io.EOF) {
+			return strings.TrimSuffix(string(line), "\r"), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return "", errors.New("the line is longer than 64 KiB")
+}
+
+// interruptible waits for read until somebody presses Ctrl-C or ctx ends. A read
+// of a terminal cannot be stopped; the process ends soon after, and takes it along.
+func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	done := make(chan result, 1)
+	go func() {
+		value, err := read()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, &exitError{code: exitInterrupted}
+	}
+}
+
+// capital is s with a capital at its beginning.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,0 +1,15 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+)
+
+// notListening reports whether a Unix socket could not be dialled because
+// nobody listens on it.
+func notListening(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
