@@ -48,11 +48,20 @@ func (p *Proxy) begin(kind attache.EventKind, r *http.Request) *record {
 			Time:     time.Now(),
 			Kind:     kind,
 			Client:   client,
-			Method:   r.Method,
+			Method:   clip(r.Method, 64),
+			Path:     clip(r.URL.Path, 1024),
 			Protocol: r.Proto,
 		},
 		emit: p.with.Record,
 	}
+}
+
+// clip bounds what of a client's words is kept.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
 }
 
 // finish emits the event, the first time that it is called.

@@ -148,7 +148,6 @@ func (p *Proxy) guardConnect(w http.ResponseWriter, r *http.Request) {
 func (p *Proxy) guardPlain(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{record: p.begin(attache.RequestEvent, r), proxy: p, client: w}
 	defer x.record.finish()
-	x.record.Path = r.URL.Path
 
 	who, why := identify(p.with.Index(), r.Header)
 	if why != nil {

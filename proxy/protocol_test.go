@@ -184,7 +184,7 @@ func TestStreamsAreNotHeldBack(t *testing.T) {
 	for _, kind := range []string{"application/x-ndjson", "text/event-stream", "application/grpc-web", ""} {
 		for _, protocol := range []string{"h1", "h2"} {
 			t.Run(kind+" over "+protocol, func(t *testing.T) {
-				next := make(chan struct{})
+				next := make(chan struct{}, 3) // the last is for nobody, where the length was known
 				up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 					w.Header()["Content-Type"] = []string{kind}
 					if kind == "" {

@@ -35,6 +35,7 @@ type exchange struct {
 	connected bool               // an upstream connection was there
 	length    int64              // of the answer's body; -1: unknown
 	own       bool               // the answer is ours, not the upstream's
+	ended     bool               // the answer's body has been read to its end
 	cutShort  bool               // the upstream broke off inside the body
 	upload    *upload            // the request's body, where there is one
 	switched  io.ReadWriteCloser // the upstream's side, after a 101
@@ -64,7 +65,6 @@ func (p *Proxy) serveInner(w http.ResponseWriter, r *http.Request) {
 		x.target.Scheme = "http"
 	}
 	x.record.Tunnel = t.record.ID
-	x.record.Path = r.URL.Path
 	if r.Method == http.MethodConnect { // goproxy would take it for a new tunnel
 		x.refuse(r, problem{attache.CodeMethodNotAllowed, "A tunnel cannot be opened inside a tunnel: send CONNECT to the proxy itself."})
 		return
@@ -81,9 +81,15 @@ func (p *Proxy) exchange(x *exchange, r *http.Request) {
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	r.URL = exactURL(x.target, r)
 	r.Host = r.URL.Host
+	if r.Body != http.NoBody {
+		rc := http.NewResponseController(x.client)
+		_ = rc.EnableFullDuplex() // an answer may come before the upload has ended
+		x.upload = &upload{ReadCloser: r.Body, x: x, deadline: rc.SetReadDeadline}
+		r.Body = x.upload
+	}
 	p.core.ServeHTTP(x, r)
 	if x.upload != nil {
-		x.upload.stop()
+		x.upload.end(time.Now().Add(leftoverWait))
 	}
 	if x.switched != nil {
 		x.switchProtocols()
@@ -177,14 +183,8 @@ func exactURL(target attache.Target, r *http.Request) *url.URL {
 	return &u
 }
 
-// RoundTrip sends the request. What it wraps around the bodies counts them,
-// bounds them in time, and notices where one breaks off.
+// RoundTrip sends the request, and holds back what a 101 gave it.
 func (x *exchange) RoundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
-	if r.Body != nil && r.Body != http.NoBody {
-		up := &upload{ReadCloser: r.Body, x: x, deadline: http.NewResponseController(x.client).SetReadDeadline}
-		x.upload = up
-		r.Body = up
-	}
 	early := &hints{send: x.hint}
 	defer early.stop()
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { x.connected = true }}
@@ -235,6 +235,10 @@ func (p *Proxy) onResponse(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Res
 		x.protocol = resp.Header.Get("Upgrade")
 	}
 	relayable(resp.Header)
+	if len(resp.Trailer) > 0 { // over HTTP/1.1 they need chunks
+		delete(resp.Header, "Content-Length")
+		x.length = -1
+	}
 	return resp
 }
 
@@ -272,19 +276,19 @@ func (x *exchange) WriteHeader(status int) {
 	}
 }
 
-// Write implements [http.ResponseWriter]. It holds nothing back, but for the
-// last piece, which goes out together with the end.
+// Write implements [http.ResponseWriter]. It holds nothing back, but for what is
+// known to be the last piece, which goes out together with the end.
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.record.Protocol == "HTTP/2.0" { // a stream may be stuck where its connection is not
 		limit := x.proxy.settings.Limits.WriteTimeout
 		_ = http.NewResponseController(x.client).SetWriteDeadline(time.Now().Add(limit))
 	}
 	n, err := x.client.Write(b)
-	out := x.record.out.Add(int64(n))
+	x.record.out.Add(int64(n))
 	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) && x.record.Code == "" {
 		x.record.failed(problem{attache.CodeClientGone, "The client went away before it had the whole answer."})
 	}
-	if err == nil && out != x.length {
+	if err == nil && !x.ended {
 		x.Flush()
 	}
 	return n, err
@@ -335,6 +339,9 @@ type undying struct{ io.ReadWriteCloser }
 
 func (undying) SetReadDeadline(time.Time) error { return nil }
 
+// How long a client may take to end an upload that was answered before its end.
+const leftoverWait = time.Second
+
 // upload is a request's body on its way up. Each read may take so long; when the
 // exchange is over, the connection's deadline is the server's again.
 type upload struct {
@@ -350,7 +357,7 @@ func (u *upload) Read(b []byte) (int, error) {
 	n, err := u.ReadCloser.Read(b)
 	u.x.record.in.Add(int64(n))
 	if err != nil {
-		u.allow(time.Time{})
+		u.end(time.Time{})
 	}
 	return n, err
 }
@@ -363,9 +370,10 @@ func (u *upload) allow(until time.Time) {
 	}
 }
 
-// stop gives the deadline back.
-func (u *upload) stop() {
-	u.allow(time.Time{})
+// end sets the last deadline. The server may have to read what is left of the
+// body before it can use the connection again.
+func (u *upload) end(until time.Time) {
+	u.allow(until)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.over = true
@@ -380,6 +388,7 @@ type download struct {
 
 func (d *download) Read(b []byte) (int, error) {
 	n, err := d.ReadCloser.Read(b)
+	d.x.ended = err == io.EOF
 	if err != nil && err != io.EOF && !d.x.cutShort {
 		d.x.cutShort = true
 		d.x.record.failed(problem{attache.CodeConnectionTerminated, d.x.target.Host + " broke off inside its answer."})

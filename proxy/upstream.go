@@ -54,33 +54,40 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 		write:    l.WriteTimeout,
 		read:     u.ResponseTimeout + l.IdleTimeout,
 	}
+	up.pool, up.upgrades = up.transport(u), up.transport(u)
 	h1 := new(http.Protocols)
 	h1.SetHTTP1(true)
-	up.pool = &http.Transport{
-		DialContext:            up.dialPooled,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: u.Roots, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
-		TLSHandshakeTimeout:    u.TLSTimeout,
-		ResponseHeaderTimeout:  u.ResponseTimeout,
-		ExpectContinueTimeout:  time.Second,
-		IdleConnTimeout:        u.IdleTimeout,
-		MaxIdleConns:           8 * u.MaxIdlePerHost,
-		MaxIdleConnsPerHost:    u.MaxIdlePerHost,
-		MaxConnsPerHost:        u.MaxPerHost,
-		MaxResponseHeaderBytes: 1 << 20,
-		DisableCompression:     true,
-		ForceAttemptHTTP2:      !u.DisableHTTP2,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
-	}
-	if up.parent != nil {
-		up.pool.Proxy = http.ProxyURL(up.parent)
-	}
+	up.upgrades.Protocols = h1
 	if u.DisableHTTP2 {
 		up.pool.Protocols = h1
 	}
-	up.upgrades = up.pool.Clone()
-	up.upgrades.Protocols = h1
-	up.upgrades.ForceAttemptHTTP2 = false
 	return up, nil
+}
+
+// transport is a pool that changes nothing on its own account.
+func (u *upstream) transport(o Upstream) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	t := &http.Transport{
+		DialContext:            u.dialPooled,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
+		TLSHandshakeTimeout:    o.TLSTimeout,
+		ResponseHeaderTimeout:  o.ResponseTimeout,
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        o.IdleTimeout,
+		MaxIdleConns:           8 * o.MaxIdlePerHost,
+		MaxIdleConnsPerHost:    o.MaxIdlePerHost,
+		MaxConnsPerHost:        o.MaxPerHost,
+		MaxResponseHeaderBytes: 1 << 20,
+		DisableCompression:     true,
+		Protocols:              protocols,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+	}
+	if u.parent != nil {
+		t.Proxy = http.ProxyURL(u.parent)
+	}
+	return t
 }
 
 // parseParent reads the URL of a parent proxy, which may hold a password.

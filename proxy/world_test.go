@@ -293,6 +293,11 @@ func issue(t testing.TB, until time.Time, names ...string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return issueBy(t, ca, until, names...)
+}
+
+func issueBy(t testing.TB, ca certs.Authority, until time.Time, names ...string) tls.Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
