@@ -115,12 +115,12 @@ type Options struct {
 }
 
 // API serves the REST API. It is an [http.Handler] that asks for an admin token.
-// It is safe for concurrent use. Read timeouts and header limits are the
-// server's; event streams lift the server's deadlines for themselves.
+// It is safe for concurrent use. Timeouts and header limits are the
+// server's; event streams replace its write timeout by their own.
 type API struct {
 	Options
 	mux      *http.ServeMux
-	document []byte // OpenAPI, in YAML
+	document func() ([]byte, error) // OpenAPI, in YAML
 	cross    *http.CrossOriginProtection
 	attempts *rate.Limiter // failed ones
 	streams  chan struct{} // one element for each open event stream
@@ -133,7 +133,7 @@ const (
 )
 
 // New makes the API.
-func New(o Options) (*API, error) {
+func New(o Options) *API {
 	a := &API{
 		Options:  o,
 		mux:      http.NewServeMux(),
@@ -141,10 +141,8 @@ func New(o Options) (*API, error) {
 		attempts: rate.NewLimiter(attemptsPerSecond, attemptsAtOnce),
 		streams:  make(chan struct{}, maxStreams),
 	}
-	if err := a.routes(); err != nil {
-		return nil, err
-	}
-	return a, nil
+	a.routes()
+	return a
 }
 
 // ServeHTTP answers a request that has an admin token.
@@ -174,4 +172,4 @@ func (a *API) Trusted() http.Handler {
 }
 
 // OpenAPI is the API's description, OpenAPI 3.1 in YAML.
-func (a *API) OpenAPI() []byte { return a.document }
+func (a *API) OpenAPI() ([]byte, error) { return a.document() }

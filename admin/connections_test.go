@@ -95,6 +95,14 @@ func TestAConnectionOfEachTypeLivesItsLife(t *testing.T) {
 			if diff := cmp.Diff(stored(test.rotate), kept.Credential, sameSecret); diff != "" {
 				t.Error("the store has another credential", diff)
 			}
+			var refused *client.Error
+			_, err = c.ReplaceCredential(t.Context(), "bot", kind, ask.Name, client.Credential{})
+			if !errors.As(err, &refused) || refused.Problem.Status != http.StatusUnprocessableEntity {
+				t.Errorf("replaced by nothing: %v", err)
+			}
+			if again, err := s.store.Connection(t.Context(), "bot", ask.Name); err != nil || !cmp.Equal(kept.Credential, again.Credential, sameSecret) {
+				t.Errorf("a refused replacement changed the credential (%v)", err)
+			}
 			must(t, c.DeleteConnection(t.Context(), "bot", kind, ask.Name))
 			if err := c.DeleteConnection(t.Context(), "bot", kind, ask.Name); !errors.Is(err, attache.ErrNotFound) {
 				t.Errorf("deleted again: %v", err)

@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"attache"
 )
 
 // secure sets the headers of every answer: nothing of it may be cached, framed,
@@ -69,7 +71,7 @@ func (a *API) checkRoute(r *http.Request) *failure {
 		var probe headerOnly
 		handler.ServeHTTP(&probe, r)
 		if allow := probe.Header().Get("Allow"); allow != "" {
-			return fail(codeMethodNotAllowed, "Its methods are "+allow+".").with("Allow", allow)
+			return fail(attache.CodeMethodNotAllowed, "Its methods are "+allow+".").with("Allow", allow)
 		}
 		return fail(CodeUnknownRoute, "See "+base+"/openapi.json for those that there are.")
 	}

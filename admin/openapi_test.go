@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,7 +18,8 @@ var update = flag.Bool("update", false, "write docs/openapi.yaml")
 
 func TestOpenAPIDocumentIsCurrent(t *testing.T) {
 	file := filepath.Join("..", "docs", "openapi.yaml")
-	now := start(t).api.OpenAPI()
+	now, err := start(t).api.OpenAPI()
+	must(t, err)
 	if *update {
 		must(t, os.WriteFile(file, now, 0o644))
 	}
@@ -78,4 +80,19 @@ func TestOpenAPIDescribesEveryOperation(t *testing.T) {
 	if len(seen) != operations {
 		t.Errorf("%d operations, want %d", len(seen), operations)
 	}
+}
+
+func TestTheDocumentIsServedToManyAtOnce(t *testing.T) {
+	s := start(t)
+	token := as(s.token(attache.RoleViewer))
+	var wg sync.WaitGroup
+	for i := range 8 {
+		path := []string{"/api/v1/openapi.json", "/api/v1/openapi.yaml"}[i%2]
+		wg.Go(func() {
+			if got := s.raw("GET", path, "", token); got.status != 200 || !strings.Contains(got.body, "create-bearer_token") {
+				t.Errorf("%s: answered %d", path, got.status)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -18,22 +18,21 @@ import (
 // Codes of the API's own problems, beside those that it shares with the proxy.
 // Like those they are stable.
 const (
-	CodeNotFound         attache.Code = "not_found"
-	CodeExists           attache.Code = "already_exists"
-	CodeInvalid          attache.Code = "invalid"   // a field breaks a rule: see errors
-	CodeMalformed        attache.Code = "malformed" // the body is not JSON at all
-	CodeTooLarge         attache.Code = "body_too_large"
-	CodeSlow             attache.Code = "body_timeout"
-	CodeNotJSON          attache.Code = "unsupported_media_type"
-	CodeUnknownRoute     attache.Code = "unknown_route"
-	CodeAdminToken       attache.Code = "admin_token_required"
-	CodeAdminTokenBad    attache.Code = "admin_token_invalid"
-	CodeTooManyAttempts  attache.Code = "too_many_attempts"
-	CodeRole             attache.Code = "role_insufficient"
-	CodeCrossOrigin      attache.Code = "cross_origin"
-	CodeHost             attache.Code = "host_not_allowed"
-	CodeSigning          attache.Code = "certificate_signs"
-	codeMethodNotAllowed              = attache.CodeMethodNotAllowed
+	CodeNotFound        attache.Code = "not_found"
+	CodeExists          attache.Code = "already_exists"
+	CodeInvalid         attache.Code = "invalid"        // a field breaks a rule: see errors
+	CodeMalformed       attache.Code = "malformed"      // the body is not a JSON object
+	CodeTooLarge        attache.Code = "body_too_large" // beyond 1 MiB
+	CodeSlow            attache.Code = "body_timeout"
+	CodeNotJSON         attache.Code = "unsupported_media_type"
+	CodeUnknownRoute    attache.Code = "unknown_route"
+	CodeAdminToken      attache.Code = "admin_token_required" // none was presented
+	CodeAdminTokenBad   attache.Code = "admin_token_invalid"  // malformed, unknown, revoked or expired
+	CodeTooManyAttempts attache.Code = "too_many_attempts"
+	CodeRole            attache.Code = "role_insufficient"
+	CodeCrossOrigin     attache.Code = "cross_origin"
+	CodeHost            attache.Code = "host_not_allowed"
+	CodeSigning         attache.Code = "certificate_signs" // so it cannot be dropped
 )
 
 // problems says how each of the API's codes surfaces.
@@ -41,25 +40,26 @@ var problems = map[attache.Code]struct {
 	status int
 	title  string
 }{
-	CodeNotFound:         {404, "It does not exist"},
-	CodeExists:           {409, "The name is taken"},
-	CodeInvalid:          {422, "The request breaks a rule"},
-	CodeMalformed:        {400, "The body is not what this API reads"},
-	CodeTooLarge:         {413, "The body is too large"},
-	CodeSlow:             {408, "The body did not arrive in time"},
-	CodeNotJSON:          {415, "The body must be JSON"},
-	CodeUnknownRoute:     {404, "There is no such route"},
-	codeMethodNotAllowed: {405, "The route has no such method"},
-	CodeAdminToken:       {401, "An admin token is needed"},
-	CodeAdminTokenBad:    {401, "The admin token is not valid"},
-	CodeTooManyAttempts:  {429, "Too many failed attempts"},
-	CodeRole:             {403, "The token's role does not allow this"},
-	CodeCrossOrigin:      {403, "Requests from other sites are refused"},
-	CodeHost:             {421, "The Host header names no host of this API"},
-	CodeSigning:          {409, "The certificate is in use"},
+	CodeNotFound:        {404, "It does not exist"},
+	CodeExists:          {409, "The name is taken"},
+	CodeInvalid:         {422, "The request breaks a rule"},
+	CodeMalformed:       {400, "The body is not what this API reads"},
+	CodeTooLarge:        {413, "The body is too large"},
+	CodeSlow:            {408, "The body did not arrive in time"},
+	CodeNotJSON:         {415, "The body must be JSON"},
+	CodeUnknownRoute:    {404, "There is no such route"},
+	CodeAdminToken:      {401, "An admin token is needed"},
+	CodeAdminTokenBad:   {401, "The admin token is not valid"},
+	CodeTooManyAttempts: {429, "Too many failed attempts"},
+	CodeRole:            {403, "The token's role does not allow this"},
+	CodeCrossOrigin:     {403, "Requests from other sites are refused"},
+	CodeHost:            {421, "The Host header names no host of this API"},
+	CodeSigning:         {409, "The certificate is in use"},
 
-	attache.CodeOverloaded: {503, "The server is at its limit"},
-	attache.CodeInternal:   {500, "The server failed"},
+	attache.CodeMethodNotAllowed: {405, "The route has no such method"},
+	attache.CodeClientGone:       {499, "The client went away"},
+	attache.CodeOverloaded:       {503, "The server is at its limit"},
+	attache.CodeInternal:         {500, "The server failed"},
 }
 
 // failure is an error that knows how it is answered. Every error of a handler
@@ -110,6 +110,8 @@ func failureOf(err error) *failure {
 		return fail(CodeNotFound, "Nothing has that name; the integration may not exist either.")
 	case errors.Is(err, attache.ErrExists):
 		return fail(CodeExists, "Choose another name, or delete what has it first.")
+	case errors.Is(err, context.Canceled):
+		return fail(attache.CodeClientGone, "Nobody reads this.")
 	}
 	f = fail(attache.CodeInternal, "The server's log says why, under this request_id.")
 	f.RequestID = rand.Text()

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"net/http"
-	"reflect"
 	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -23,8 +22,8 @@ const (
 )
 
 // routes registers everything.
-func (a *API) routes() error {
-	api := humago.NewWithPrefix(a.mux, base, a.config())
+func (a *API) routes() {
+	api := humago.NewWithPrefix(a.mux, base, config())
 	a.integrations(api)
 	a.accessTokens(api)
 	a.connections(api)
@@ -33,45 +32,13 @@ func (a *API) routes() error {
 	a.status(api)
 	a.adminTokens(api)
 	a.authority(api)
+	a.serveDocument(api)
 
-	config := a.config()
-	config.OpenAPIPath = "" // one description is enough
-	config.Transformers = append(config.Transformers, envelope)
-	compat := humago.NewWithPrefix(a.mux, compatBase, config)
+	enveloped := config()
+	enveloped.Transformers = append(enveloped.Transformers, envelope)
+	compat := humago.NewWithPrefix(a.mux, compatBase, enveloped)
 	a.registry(compat)
 	a.connections(compat)
-
-	var err error
-	a.document, err = api.OpenAPI().YAML()
-	return err
-}
-
-// config describes the API and keeps huma to what is wanted of it: JSON alone, no
-// page that loads scripts from elsewhere, no links added to answers.
-func (a *API) config() huma.Config {
-	c := huma.DefaultConfig("Attaché admin API", apiVersion)
-	c.Info.Description = "Manages who may call (integrations and their access tokens) and with which credentials " +
-		"(connections). Secrets go in and never come out: answers show them as [redacted]. Errors are problem " +
-		"documents (RFC 9457) and never repeat a submitted value."
-	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
-	c.Formats = map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat}
-	c.RejectUnknownQueryParameters = true
-	c.Transformers = []huma.Transformer{problemTransformer}
-	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](), reflect.TypeFor[attache.Problem]())
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"admin_token": {
-		Type: "http", Scheme: "bearer",
-		Description: "An admin token, attadmin_…; also accepted as the password of basic authentication. " +
-			"Over the server's Unix socket none is needed.",
-	}}
-	c.Security = []map[string][]string{{"admin_token": {}}}
-	c.Tags = []*huma.Tag{
-		{Name: "integrations", Description: "Who calls: a bot, a script, a team."},
-		{Name: "access tokens", Description: "What an integration's client presents to the proxy."},
-		{Name: "connections", Description: "Named credentials, each with the domain where it may be used."},
-		{Name: "observation", Description: "What would happen, what happened, and how the server is."},
-		{Name: "administration", Description: "Admin tokens and the certificate authority."},
-	}
-	return c
 }
 
 // route is what the API says of an operation, and who may call it.
