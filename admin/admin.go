@@ -16,8 +16,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -132,8 +134,13 @@ const (
 	maxStreams        = 64
 )
 
-// New makes the API.
-func New(o Options) *API {
+// New makes the API. It refuses a host that no Host header could match.
+func New(o Options) (*API, error) {
+	for _, h := range o.Hosts {
+		if h == "" || strings.ContainsAny(h, ":/ ") {
+			return nil, fmt.Errorf("allowed host %q: give a name alone, without scheme, port or path", h)
+		}
+	}
 	a := &API{
 		Options:  o,
 		mux:      http.NewServeMux(),
@@ -142,7 +149,7 @@ func New(o Options) *API {
 		streams:  make(chan struct{}, maxStreams),
 	}
 	a.routes()
-	return a
+	return a, nil
 }
 
 // ServeHTTP answers a request that has an admin token.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"attache"
+	"attache/admin"
 	"attache/secret"
 )
 
@@ -219,6 +220,16 @@ func TestEveryAnswerForbidsCachingFramingAndSniffing(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s: %s", path, diff)
 			}
+		}
+	}
+}
+
+func TestAHostWithAPortIsRefusedAtTheStart(t *testing.T) {
+	for host, ok := range map[string]bool{
+		"admin.example.com": true, "admin.example.com:3129": false, "https://admin.example.com": false, "": false,
+	} {
+		if _, err := admin.New(admin.Options{Hosts: []string{host}}); ok != (err == nil) {
+			t.Errorf("%q: %v", host, err)
 		}
 	}
 }

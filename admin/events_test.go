@@ -135,8 +135,11 @@ func TestStreamsEndWhenTheServerShutsDown(t *testing.T) {
 }
 
 // bubble is an API with nothing but events, for a synctest bubble.
-func bubble(events admin.EventSource) http.Handler {
-	return admin.New(admin.Options{Events: events, Logger: slog.New(slog.DiscardHandler)}).Trusted()
+func bubble(t *testing.T, events admin.EventSource) http.Handler {
+	t.Helper()
+	api, err := admin.New(admin.Options{Events: events, Logger: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	return api.Trusted()
 }
 
 func fromRing(r *audit.Ring) admin.EventSource {
@@ -154,7 +157,7 @@ func TestASilentStreamHasHeartbeats(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 		defer cancel()
 		w := httptest.NewRecorder()
-		bubble(fromRing(audit.NewRing(1))).ServeHTTP(w, streamRequest(ctx))
+		bubble(t, fromRing(audit.NewRing(1))).ServeHTTP(w, streamRequest(ctx))
 		if diff := cmp.Diff(strings.Repeat(": heartbeat\n\n", 3), w.Body.String()); diff != "" {
 			t.Error(diff)
 		}
@@ -166,7 +169,7 @@ func TestASilentStreamHasHeartbeats(t *testing.T) {
 
 func TestStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		handler := bubble(fromRing(audit.NewRing(1)))
+		handler := bubble(t, fromRing(audit.NewRing(1)))
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for range 64 {
@@ -197,7 +200,7 @@ func TestASlowReaderIsToldWhatItMissed(t *testing.T) {
 	close(deliveries)
 	source := admin.EventsFrom(nil, func(context.Context) <-chan audit.Delivery { return deliveries },
 		func(d audit.Delivery) (attache.Event, uint64) { return d.Event, d.Missed })
-	c, err := client.New(client.Options{Handler: bubble(source)})
+	c, err := client.New(client.Options{Handler: bubble(t, source)})
 	must(t, err)
 	var got []string
 	for e, err := range c.Events(t.Context()) {

@@ -55,7 +55,7 @@ func start(t testing.TB) *server {
 	cancel, err := s.store.Subscribe(t.Context(), live.Apply)
 	must(t, err)
 	t.Cleanup(cancel)
-	s.api = admin.New(admin.Options{
+	s.api, err = admin.New(admin.Options{
 		Store: s.store,
 		Events: admin.EventsFrom(s.ring.Recent, s.ring.Subscribe,
 			func(d audit.Delivery) (attache.Event, uint64) { return d.Event, d.Missed }),
@@ -66,6 +66,7 @@ func start(t testing.TB) *server {
 		Done:      s.done,
 		Logger:    slog.New(slog.NewJSONHandler(s.log, nil)),
 	})
+	must(t, err)
 	tcp := httptest.NewServer(s.api)
 	t.Cleanup(tcp.Close)
 	s.url = tcp.URL
