@@ -71,6 +71,7 @@ type Metrics struct {
 // Upstream is the way from the proxy to the servers that it calls.
 type Upstream struct {
 	AllowPrivate    []netip.Prefix `yaml:"allow_private"`
+	Hosts           []HostAddress  `yaml:"hosts"`
 	CAFile          string         `yaml:"ca_file"` // empty: the system's roots alone
 	Proxy           secret.Text    `yaml:"proxy"`   // an http or https URL; zero: none
 	ConnectTimeout  time.Duration  `yaml:"connect_timeout"`
@@ -80,6 +81,12 @@ type Upstream struct {
 	MaxIdlePerHost  int            `yaml:"max_idle_per_host"` // connections; 0: none is kept
 	MaxPerHost      int            `yaml:"max_per_host"`      // connections, at least 1
 	HTTP2           bool           `yaml:"http2"`
+}
+
+// HostAddress is where a host is, whatever DNS says.
+type HostAddress struct {
+	Host    string // lower case, as it was written otherwise
+	Address netip.Addr
 }
 
 // Limits bound what clients can make the proxy hold. None can be switched off.

@@ -102,6 +102,8 @@ func sample(k Key) string {
 		return "10.0.0.0/8,fd00::/8"
 	case "hosts":
 		return "a.example.com,b.example.com"
+	case "host=address":
+		return "a.example.com=192.0.2.7,b.example.com=2001:db8::7"
 	default:
 		return "/somewhere/else"
 	}

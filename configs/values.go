@@ -315,10 +315,41 @@ func hosts(p *[]string) setting {
 		text:  func() string { return strings.Join(*p, ",") },
 		set: func(s string) error {
 			s = strings.ToLower(s)
-			if s == "" || len(s) > 253 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+			if !isHostName(s) {
 				return refuse("is not a host name", "write names without scheme, port or wildcard, such as attache.example.com")
 			}
 			*p = append(*p, s)
+			return nil
+		},
+	}
+}
+
+func isHostName(lower string) bool {
+	return lower != "" && len(lower) <= 253 && strings.Trim(lower, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
+}
+
+// hostAddresses is a list of hosts, each with its address.
+func hostAddresses(p *[]HostAddress) setting {
+	return setting{
+		kind:  kind{"host=address", []string{"!!str"}, "hosts and their addresses, such as api.example.com=192.0.2.7"},
+		clear: func() { *p = nil },
+		text: func() string {
+			items := make([]string, len(*p))
+			for i, h := range *p {
+				items[i] = h.Host + "=" + h.Address.String()
+			}
+			return strings.Join(items, ",")
+		},
+		set: func(s string) error {
+			host, address, _ := strings.Cut(strings.ToLower(s), "=")
+			a, err := netip.ParseAddr(address)
+			switch {
+			case !isHostName(host) || err != nil || a.Zone() != "" || a.Is4In6():
+				return refuse("is not a host name and an IP address", "write the two with = between them, such as api.example.com=192.0.2.7")
+			case slices.ContainsFunc(*p, func(h HostAddress) bool { return h.Host == host }):
+				return refuse("names a host twice", "give each host one address")
+			}
+			*p = append(*p, HostAddress{host, a})
 			return nil
 		},
 	}

@@ -34,6 +34,14 @@ func TestSet(t *testing.T) {
 		{"a host name has no scheme", "admin.hosts", "https://example.com", "!is not a host name"},
 		{"a host name is no wildcard", "admin.hosts", "*.example.com", "!is not a host name"},
 
+		{"a host has an address of either family", "upstream.hosts", "A.example.com=192.0.2.7, b.example.com=2001:db8::7", "a.example.com=192.0.2.7,b.example.com=2001:db8::7"},
+		{"a host has an address", "upstream.hosts", "a.example.com", "!is not a host name and an IP address"},
+		{"a host's address is no name", "upstream.hosts", "a.example.com=b.example.com", "!is not a host name and an IP address"},
+		{"a host's address has no port", "upstream.hosts", "a.example.com=192.0.2.7:443", "!is not a host name and an IP address"},
+		{"a host's address has no zone", "upstream.hosts", "a.example.com=fe80::1%eth0", "!is not a host name and an IP address"},
+		{"a host with an address is no wildcard", "upstream.hosts", "*.example.com=192.0.2.7", "!is not a host name and an IP address"},
+		{"a host has one address", "upstream.hosts", "a.example.com=192.0.2.7,A.example.com=192.0.2.8", "!names a host twice"},
+
 		{"a size has binary units", "limits.head_bytes", "16KiB", "16KiB"},
 		{"a size may be in bytes", "limits.head_bytes", "5000B", "5000B"},
 		{"a size needs no unit", "limits.head_bytes", "1048576", "1MiB"},
