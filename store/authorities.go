@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -39,14 +38,16 @@ func (s *Store) SaveAuthorities(ctx context.Context, all []Authority) error {
 	})
 }
 
-func loadAuthorities(v view) ([]Authority, error) {
-	records, err := load[[]authorityRecord](v, authorities, authoritySet)
-	if err != nil && !errors.Is(err, attache.ErrNotFound) {
-		return nil, err
-	}
-	all := make([]Authority, len(records))
-	for i, r := range records {
-		all[i] = r.authority()
+// loadAuthorities lists rather than looks up: were the one key damaged, the
+// authorities would seem never to have been, and be made anew.
+func loadAuthorities(v view) (all []Authority, err error) {
+	for k, err := range loadAll[[]authorityRecord](v, authorities, "", "") {
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range k.Record {
+			all = append(all, r.authority())
+		}
 	}
 	return all, nil
 }

@@ -247,6 +247,16 @@ type boltTx struct {
 	tx     *bbolt.Tx
 }
 
+func (t boltTx) Buckets() (names []string, err error) {
+	err = t.engine.guarded(func() error {
+		return t.tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+			names = append(names, string(name))
+			return nil
+		})
+	})
+	return names, err
+}
+
 func (t boltTx) Get(bucket, key string) (value []byte, err error) {
 	err = t.engine.guarded(func() error {
 		if b := t.tx.Bucket([]byte(bucket)); b != nil {

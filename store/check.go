@@ -31,6 +31,7 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 	err := s.view(ctx, func(v view) error {
 		owners := map[string]bool{}
 		found := []error{
+			checkBuckets(v),
 			examine(v, integrations, &r.Integrations, func(k keyed[integrationRecord]) error {
 				owners[k.Key] = true
 				return nil

@@ -45,7 +45,7 @@ func newSpecimen(t *testing.T) specimen {
 	for i := range 3 {
 		bot := fmt.Sprint("bot", i)
 		must(t, s.CreateIntegration(ctx, attache.Integration{Name: bot, CreatedAt: created}))
-		must(t, s.CreateAccessToken(ctx, accessToken(bot, "token")))
+		must(t, s.CreateAccessToken(ctx, accessToken(bot, "c1")))
 		for j := range 10 {
 			must(t, s.CreateConnection(ctx, apiKey(bot, fmt.Sprint("c", j), fmt.Sprint("key", i, j))))
 		}
@@ -246,7 +246,7 @@ func TestTampering(t *testing.T) {
 		"two connections swapped":                        move(connections, "bot0\x00c1", connections, "bot0\x00c2"),
 		"two connections of two integrations swapped":    move(connections, "bot0\x00c1", connections, "bot1\x00c1"),
 		"a connection copied to a new name":              move(connections, "bot0\x00c1", connections, "bot0\x00new"),
-		"a connection put where an access token belongs": move(connections, "bot0\x00c1", accessTokens, "bot0\x00token"),
+		"a connection put where an access token belongs": move(connections, "bot0\x00c1", accessTokens, "bot0\x00c1"),
 		"an admin token given another hash":              move(adminTokens, "09"+strings.Repeat("0", 62), adminTokens, "08"+strings.Repeat("0", 62)),
 		"an empty value":                                 put(connections, "bot0\x00c1", ""),
 		"a value of another seal version":                put(connections, "bot0\x00c1", "\x02whatever"),
@@ -256,6 +256,18 @@ func TestTampering(t *testing.T) {
 		},
 		"the header deleted": func(tx *bbolt.Tx) error {
 			return tx.Bucket([]byte(metaBucket)).Delete([]byte(headerKey))
+		},
+		"the key of the authorities changed": func(tx *bbolt.Tx) error {
+			b := tx.Bucket([]byte(authorities))
+			return errors.Join(b.Put([]byte("seu"), b.Get([]byte(authoritySet))), b.Delete([]byte(authoritySet)))
+		},
+		"the name of a bucket changed": func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucket([]byte("connectionr"))
+			if err != nil {
+				return err
+			}
+			old := tx.Bucket([]byte(connections))
+			return errors.Join(old.ForEach(b.Put), tx.DeleteBucket([]byte(connections)))
 		},
 		"the header replaced": put(metaBucket, headerKey, strings.Repeat("x", 100)),
 	} {

@@ -32,6 +32,8 @@ type engine interface {
 // A reader is the inside of a transaction, and ends with it. What it returns
 // belongs to the caller.
 type reader interface {
+	// Buckets returns the names of those that have keys, or have had.
+	Buckets() ([]string, error)
 	// Get returns nil for a key that is not there.
 	Get(bucket, key string) ([]byte, error)
 	// List yields the entries whose keys begin with prefix and are greater than

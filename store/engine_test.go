@@ -66,6 +66,18 @@ var engineContract = map[string]func(*testing.T, engine){
 			return nil
 		}))
 	},
+	"buckets are listed": func(t *testing.T, e engine) {
+		put(t, e, "b", "k", "v")
+		put(t, e, "a", "k", "v")
+		must(t, e.View(t.Context(), func(r reader) error {
+			got, err := r.Buckets()
+			slices.Sort(got)
+			if diff := cmp.Diff([]string{"a", "b", "seed"}, got); diff != "" {
+				t.Error(diff)
+			}
+			return err
+		}))
+	},
 	"an error undoes what the transaction wrote": func(t *testing.T, e engine) {
 		put(t, e, "b", "k", "before")
 		refusal := errors.New("refused")

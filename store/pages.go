@@ -29,9 +29,10 @@ const (
 
 // verifyPages reads the structure of a bbolt file as bbolt will, but with every
 // offset checked and without mapping it: that each page is what its parent takes
-// it for, lies inside the file, is used once or is free, and that keys are in
-// order. Values it leaves to their seals. The buckets must not be nested: ours
-// are not.
+// it for, lies inside the file, is used once or is free, that keys are in order,
+// and that elements lie one behind the other without a gap, as bbolt writes
+// them: else a lower count would hide the last ones. Values it leaves to their
+// seals. The buckets must not be nested: ours are not.
 //
 // Both meta pages must be sound. bbolt would go on with one, and lose the last
 // commit without a word if it is the newer that is damaged; a refresh token
@@ -68,11 +69,11 @@ type meta struct {
 
 // readMeta returns the newer meta page.
 func readMeta(r io.ReaderAt, size int64) (meta, error) {
-	first, err := parseMeta(r, 0)
+	first, err := parseMeta(r, 0, 0)
 	if err != nil {
 		return meta{}, err
 	}
-	second, err := parseMeta(r, first.pageSize)
+	second, err := parseMeta(r, 1, first.pageSize)
 	if err != nil {
 		return meta{}, err
 	}
@@ -92,7 +93,7 @@ func readMeta(r io.ReaderAt, size int64) (meta, error) {
 	return newer, nil
 }
 
-func parseMeta(r io.ReaderAt, at int64) (meta, error) {
+func parseMeta(r io.ReaderAt, id uint64, at int64) (meta, error) {
 	var b [pageHead + metaSize]byte
 	if _, err := r.ReadAt(b[:], at); err != nil && err != io.EOF {
 		return meta{}, err
@@ -113,9 +114,9 @@ func parseMeta(r io.ReaderAt, at int64) (meta, error) {
 	switch {
 	case num.Uint32(p) != boltMagic || num.Uint32(p[4:]) != boltVersion,
 		num.Uint64(p[metaSize-8:]) != sum.Sum64(),
-		num.Uint16(b[8:]) != metaPage,
+		num.Uint64(b[:]) != id || num.Uint16(b[8:]) != metaPage,
 		m.pageSize < 1<<10 || m.pageSize > 1<<24 || m.pageSize&(m.pageSize-1) != 0:
-		return meta{}, damaged(fmt.Sprintf("the meta page at %d is not sound", at))
+		return meta{}, damaged(fmt.Sprintf("meta page %d is not sound", id))
 	}
 	return m, nil
 }
@@ -185,18 +186,19 @@ func (v *verifier) subtree(id uint64, low, high []byte, leaf func(element) error
 	if err != nil {
 		return err
 	}
+	if p.count == 0 { // bbolt keeps an empty bucket in its parent
+		return p.damaged("is empty")
+	}
 	switch p.flags {
 	case leafPage:
-		return p.each(low, high, leaf)
+		_, err := p.each(low, high, leaf)
+		return err
 	case branchPage:
-		if p.count == 0 {
-			return p.damaged("branches to nothing")
-		}
 		var before *element
 		descend := func(before *element, high []byte) error {
 			return v.subtree(before.child, before.key, high, leaf)
 		}
-		err := p.each(low, high, func(e element) error {
+		_, err := p.each(low, high, func(e element) error {
 			if before != nil {
 				if err := descend(before, e.key); err != nil {
 					return err
@@ -223,48 +225,53 @@ type element struct {
 }
 
 // each calls fn for the page's elements, whose keys must ascend from low to
-// below high.
-func (p page) each(low, high []byte, fn func(element) error) error {
+// below high. It returns where the last one ends.
+func (p page) each(low, high []byte, fn func(element) error) (end uint64, err error) {
 	var last []byte
+	end = uint64(pageHead + p.count*elementSize)
 	for i := range p.count {
-		e, err := p.element(i)
+		e, next, err := p.element(i, end)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if i == 0 && bytes.Compare(e.key, low) < 0 ||
 			i > 0 && bytes.Compare(e.key, last) <= 0 ||
 			high != nil && bytes.Compare(e.key, high) >= 0 {
-			return p.damaged("has keys out of order")
+			return 0, p.damaged("has keys out of order")
 		}
-		last = e.key
+		last, end = e.key, next
 		if err := fn(e); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return end, nil
 }
 
-func (p page) element(i int) (element, error) {
-	at := uint64(pageHead + i*elementSize)
-	if at+elementSize > uint64(len(p.data)) {
-		return element{}, p.damaged("has more elements than room")
+// element reads the head of an element, and what must begin at start. It returns
+// where that ends.
+func (p page) element(i int, start uint64) (e element, end uint64, err error) {
+	at, size := uint64(pageHead+i*elementSize), uint64(len(p.data))
+	if at+elementSize > size {
+		return element{}, 0, p.damaged("has more elements than room")
 	}
 	num, b := binary.NativeEndian, p.data[at:]
-	var e element
 	var pos, keySize, valueSize uint64
+	var flags uint32
 	if p.flags == branchPage {
 		pos, keySize = uint64(num.Uint32(b)), uint64(num.Uint32(b[4:]))
 		e.child = num.Uint64(b[8:])
 	} else {
-		e.bucket = num.Uint32(b)&bucketElement != 0
+		flags = num.Uint32(b)
 		pos, keySize = uint64(num.Uint32(b[4:])), uint64(num.Uint32(b[8:]))
 		valueSize = uint64(num.Uint32(b[12:]))
 	}
-	if keySize == 0 || pos+keySize+valueSize > uint64(len(b)) {
-		return element{}, p.damaged("has an element that lies outside it")
+	middle := start + keySize
+	end = middle + valueSize
+	if at+pos != start || keySize == 0 || end > size || flags > bucketElement {
+		return element{}, 0, p.damaged("has an element that is not where it should be")
 	}
-	e.key, e.value = b[pos:pos+keySize], b[pos+keySize:pos+keySize+valueSize]
-	return e, nil
+	e.key, e.value, e.bucket = p.data[start:middle], p.data[middle:end], flags == bucketElement
+	return e, end, nil
 }
 
 func (p page) damaged(how string) error {
@@ -293,7 +300,12 @@ func (v *verifier) rootBucket(e element) error {
 	if inline.flags != leafPage {
 		return damaged("a bucket is none")
 	}
-	return inline.each(nil, nil, flatElement)
+	if end, err := inline.each(nil, nil, flatElement); err != nil {
+		return err
+	} else if end != uint64(len(b)) {
+		return damaged("a bucket is not as long as what is in it")
+	}
+	return nil
 }
 
 func flatElement(e element) error {

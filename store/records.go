@@ -25,6 +25,23 @@ const (
 
 const authoritySet = "set"
 
+// checkBuckets finds a bucket whose name was damaged: nothing seals a name, and
+// its records would seem never to have been.
+func checkBuckets(r reader) error {
+	names, err := r.Buckets()
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		switch n {
+		case metaBucket, integrations, connections, accessTokens, adminTokens, authorities:
+		default:
+			return damaged(fmt.Sprintf("there is a bucket %q, which no version makes", n))
+		}
+	}
+	return nil
+}
+
 // separator parts a key; no name contains it.
 const separator = "\x00"
 

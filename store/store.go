@@ -120,7 +120,8 @@ func create(ctx context.Context, path string, key *masterKey) error {
 	return createBolt(ctx, path, func(w writer) error { return w.Put(metaBucket, headerKey, b) })
 }
 
-// unlock readies the sealer.
+// unlock makes sure that the database is one that this version understands, and
+// readies the sealer.
 func (s *Store) unlock(ctx context.Context, key *masterKey) error {
 	return s.engine.View(ctx, func(r reader) error {
 		b, err := r.Get(metaBucket, headerKey)
@@ -129,6 +130,9 @@ func (s *Store) unlock(ctx context.Context, key *masterKey) error {
 		}
 		h, err := decodeHeader(b)
 		if err != nil {
+			return err
+		}
+		if err := checkBuckets(r); err != nil {
 			return err
 		}
 		s.sealer, err = h.Key.unwrap(key)

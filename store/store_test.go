@@ -269,7 +269,6 @@ func TestDeletingAnIntegrationDeletesWhatItOwnsAndNothingElse(t *testing.T) {
 		Integrations: []attache.Integration{{Name: "bo", CreatedAt: created}, {Name: "bot-2", CreatedAt: created}, {Name: "other", CreatedAt: created}},
 		Connections:  []attache.Connection{apiKey("bo", "c", "k"), apiKey("bot-2", "c", "k")},
 		AccessTokens: []attache.AccessToken{accessToken("bo", "t"), accessToken("bot-2", "t")},
-		Authorities:  []Authority{},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
