@@ -103,8 +103,8 @@ func TestWhichHeaderCarriesTheCredential(t *testing.T) {
 		"neither user name nor password, no value": {attache.Connection{Type: attache.BasicAuth}, "Authorization", ""},
 		"a bearer token is sent as one": {attache.Connection{Type: attache.BearerToken,
 			Credential: attache.Credential{Token: secret.New("abc")}}, "Authorization", "Bearer abc"},
-		"no bearer token, no value":   {attache.Connection{Type: attache.BearerToken}, "Authorization", ""},
-		"no OAuth token, no value":    {attache.Connection{Type: attache.OAuth}, "Authorization", ""},
+		"no bearer token, no value":        {attache.Connection{Type: attache.BearerToken}, "Authorization", ""},
+		"no OAuth token, no value":         {attache.Connection{Type: attache.OAuth}, "Authorization", ""},
 		"another type's field is not sent": {attache.Connection{Type: attache.BearerToken, Credential: attache.Credential{APIKey: secret.New("k")}}, "Authorization", ""},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -16,6 +16,7 @@ const (
 const (
 	CodeBadTarget           Code = "bad_target"           // not a host and port
 	CodeBadRequest          Code = "bad_request"          // no request that may be sent on
+	CodeRequestTimeout      Code = "request_timeout"      // the client stopped inside its request
 	CodeAuthorityMismatch   Code = "authority_mismatch"   // Host, :authority or SNI differ from the tunnel's target
 	CodeMethodNotAllowed    Code = "method_not_allowed"   // CONNECT inside a tunnel
 	CodePlaintextRefused    Code = "plaintext_refused"    // a connection covers the host, but not over http
@@ -60,6 +61,7 @@ var codes = map[Code]struct {
 
 	CodeBadTarget:           {400, "http_request_error", "The target is not a host and a port"},
 	CodeBadRequest:          {400, "http_request_error", "The request cannot be sent on"},
+	CodeRequestTimeout:      {408, "http_request_error", "The request did not arrive in time"},
 	CodeAuthorityMismatch:   {421, "http_request_denied", "The request is for another host than its tunnel"},
 	CodeMethodNotAllowed:    {405, "http_request_denied", "The method is not allowed here"},
 	CodePlaintextRefused:    {403, "http_request_denied", "Credentials are not sent over plain http"},

@@ -104,7 +104,7 @@ func durations() []float64 {
 // Record counts e. A CONNECT counts only when it was denied: what its tunnel
 // carried has events of its own.
 func (m *Metrics) Record(e attache.Event) {
-	if e.Decision == attache.Deny {
+	if e.Decision == attache.Deny && e.Code != "" {
 		m.denied.WithLabelValues(string(e.Code)).Inc()
 	}
 	if e.Kind != attache.RequestEvent {

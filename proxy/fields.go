@@ -78,9 +78,10 @@ func relayable(h http.Header) {
 // isOurs tells whether a field belongs between a client and this proxy.
 func isOurs(name string) bool { return strings.HasPrefix(name, "Attache-") }
 
-// upgradeOf is the protocol that a request, or a 101, wants to switch to.
+// upgradeOf is the protocol that a request wants to switch to. It is never h2c:
+// requests in what follows would pass unseen.
 func upgradeOf(h http.Header) string {
-	if !hasToken(h["Connection"], "upgrade") {
+	if !hasToken(h["Connection"], "upgrade") || hasToken(h["Upgrade"], "h2c") {
 		return ""
 	}
 	return h.Get("Upgrade")

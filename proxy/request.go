@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -227,6 +228,9 @@ func (p *Proxy) onResponse(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Res
 		if ctx.Req.Context().Err() != nil {
 			return x.fail(problem{attache.CodeClientGone, "The client went away before the upstream answered."}, ctx.Req)
 		}
+		if x.upload != nil && x.upload.failed.Load() {
+			return x.fail(problem{attache.CodeRequestTimeout, "The client stopped inside its request's body (limits.idle_timeout)."}, ctx.Req)
+		}
 		return x.fail(explainFailure(ctx.Error, x.target, x.connected), ctx.Req)
 	case resp.StatusCode == http.StatusProxyAuthRequired:
 		return x.fail(problem{attache.CodeUpstreamProxyAuth, x.target.Host + " answered 407 as if it were a proxy; your access token for this proxy is fine."}, ctx.Req)
@@ -348,6 +352,7 @@ type upload struct {
 	io.ReadCloser
 	x        *exchange
 	deadline func(time.Time) error
+	failed   atomic.Bool
 	mu       sync.Mutex // guards over
 	over     bool
 }
@@ -356,8 +361,11 @@ func (u *upload) Read(b []byte) (int, error) {
 	u.allow(time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout))
 	n, err := u.ReadCloser.Read(b)
 	u.x.record.in.Add(int64(n))
-	if err != nil {
+	switch {
+	case err == io.EOF:
 		u.end(time.Time{})
+	case err != nil: // its deadline stays, and so the server reads no further
+		u.failed.Store(true)
 	}
 	return n, err
 }

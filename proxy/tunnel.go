@@ -71,8 +71,8 @@ func (t *tunnel) decide(ix *policy.Index, unmatched attache.Action) {
 		if c := t.decision.Connection; c != nil {
 			t.record.Connection = c.Name
 		}
-	case attache.Deny:
-		t.record.denied(problem{t.decision.Code, t.decision.Reason})
+	case attache.Deny: // the requests inside are answered with the code, not this one
+		t.record.Reason = t.decision.Reason
 	case attache.Tunnel:
 		q.Target.Scheme, q.Method = "http", http.MethodGet
 		t.mayBeClear = ix.Decide(q).Code == attache.CodePlaintextRefused
@@ -90,7 +90,7 @@ func (p *Proxy) dialOpaque(ctx context.Context, t *tunnel) *problem {
 	why := explainFailure(err, t.target, false)
 	if why.code.Status() == http.StatusForbidden {
 		t.denial = &why
-		t.record.denied(why)
+		t.record.Decision, t.record.Reason = attache.Deny, why.detail
 	}
 	p.with.Log.Debug("dial", "request_id", t.record.ID, "target", t.authority, "error", err)
 	return &why

@@ -94,6 +94,18 @@ func TestARefusedUpgradeIsAnAnswerLikeAnyOther(t *testing.T) {
 	}
 }
 
+func TestNoTunnelIsSwitchedToH2C(t *testing.T) {
+	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Header.Get("Upgrade")) }, only11)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	for _, upgrade := range []string{"h2c", "websocket, H2C"} {
+		conn := w.secure(w.open(up.authority(host)), host)
+		resp, body := ask(t, conn, "GET / HTTP/1.1\r\nHost: "+up.authority(host)+"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: "+upgrade+"\r\nHTTP2-Settings: AAMAAABk\r\n\r\n")
+		if resp.StatusCode != 200 || body != "" || up.last().Header.Get("Http2-Settings") != "" {
+			t.Errorf("%s: answer %d, the upstream saw %v", upgrade, resp.StatusCode, up.last().Header)
+		}
+	}
+}
+
 // grpcEcho is a service with one unary and one bidirectional method, both of
 // which demand our credential.
 func grpcEcho() *grpc.ServiceDesc {

@@ -47,6 +47,7 @@ type world struct {
 	roots    *x509.CertPool // trusts the proxy's CA
 	token    string
 	hash     attache.TokenHash
+	stop     func() // ends Serve and waits for it
 
 	mu     sync.Mutex // guards events
 	events []attache.Event
@@ -149,11 +150,14 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- w.proxy.Serve(ctx, ln) }()
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
+	})
+	t.Cleanup(func() {
+		w.stop()
 		w.check()
 	})
 	return w
