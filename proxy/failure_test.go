@@ -300,7 +300,7 @@ func TestRevocationAndDeletionReachOpenTunnels(t *testing.T) {
 		before := up.count()
 		w.live.Apply(attache.Change{Deleted: true, AccessToken: &attache.AccessToken{Integration: "bot", Hash: w.hash}})
 		resp, body := get(t, client, request(t, "GET", w.url("/"), nil))
-		if resp.StatusCode != 407 || !strings.Contains(body, "access_token_invalid") || up.count() != before {
+		if resp.StatusCode != 407 || !resp.Close || !strings.Contains(body, "access_token_invalid") || up.count() != before {
 			t.Errorf("answer %d %s", resp.StatusCode, body)
 		}
 	})

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,8 +9,6 @@ import (
 	"net/textproto"
 	"net/url"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -112,7 +109,11 @@ func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 	if why := x.admit(ix, r); why != nil {
 		x.own = true
 		x.record.denied(*why)
-		return r, why.response(r, x.record.ID)
+		resp := why.response(r, x.record.ID)
+		if why.code == attache.CodeTokenInvalid {
+			resp.Header.Set("Connection", "close") // so that it is asked for a token again
+		}
+		return r, resp
 	}
 	if x.decision.Action == attache.Inject {
 		strip(r, ix.Strips(x.integration), x.decision.Connection.StripCookies)
@@ -126,7 +127,6 @@ func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 // admit asks who, where to, and may they.
 func (x *exchange) admit(ix *policy.Index, r *http.Request) *problem {
 	if !x.stillValid(ix) {
-		x.client.Header().Set("Connection", "close")
 		return &problem{attache.CodeTokenInvalid, tokenInvalid}
 	}
 	if t := x.tunnel; t != nil {
@@ -312,94 +312,4 @@ func (x *exchange) hint(status int, h http.Header) {
 	}
 	x.client.WriteHeader(status)
 	clear(to)
-}
-
-// switchProtocols passes the 101 on, and copies both ways until the end.
-func (x *exchange) switchProtocols() {
-	defer x.switched.Close()
-	conn, err := hijack(x.client)
-	if err != nil {
-		x.record.failed(problem{attache.CodeInternal, "The client's connection cannot switch protocols."})
-		return
-	}
-	defer conn.Close()
-	client := &counted{conn, x.record}
-	h := x.client.Header()
-	h.Set("Connection", "Upgrade")
-	h.Set("Upgrade", x.protocol)
-	var head bytes.Buffer
-	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	_ = h.Write(&head)
-	head.WriteString("\r\n")
-	if _, err := conn.Write(head.Bytes()); err != nil {
-		return
-	}
-	may := x.proxy.permission(x.caller)
-	splice(client, undying{x.switched}, x.proxy.settings.Limits.IdleTimeout, may)
-}
-
-// undying is a stream whose deadlines are set below it.
-type undying struct{ io.ReadWriteCloser }
-
-func (undying) SetReadDeadline(time.Time) error { return nil }
-
-// How long a client may take to end an upload that was answered before its end.
-const leftoverWait = time.Second
-
-// upload is a request's body on its way up. Each read may take so long; when the
-// exchange is over, the connection's deadline is the server's again.
-type upload struct {
-	io.ReadCloser
-	x        *exchange
-	deadline func(time.Time) error
-	failed   atomic.Bool
-	mu       sync.Mutex // guards over
-	over     bool
-}
-
-func (u *upload) Read(b []byte) (int, error) {
-	u.allow(time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout))
-	n, err := u.ReadCloser.Read(b)
-	u.x.record.in.Add(int64(n))
-	switch {
-	case err == io.EOF:
-		u.end(time.Time{})
-	case err != nil: // its deadline stays, and so the server reads no further
-		u.failed.Store(true)
-	}
-	return n, err
-}
-
-func (u *upload) allow(until time.Time) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if !u.over {
-		_ = u.deadline(until)
-	}
-}
-
-// end sets the last deadline. The server may have to read what is left of the
-// body before it can use the connection again.
-func (u *upload) end(until time.Time) {
-	u.allow(until)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.over = true
-}
-
-// download is an answer's body on its way down. It notices where the upstream
-// breaks off, which the client has to be told.
-type download struct {
-	io.ReadCloser
-	x *exchange
-}
-
-func (d *download) Read(b []byte) (int, error) {
-	n, err := d.ReadCloser.Read(b)
-	d.x.ended = err == io.EOF
-	if err != nil && err != io.EOF && !d.x.cutShort {
-		d.x.cutShort = true
-		d.x.record.failed(problem{attache.CodeConnectionTerminated, d.x.target.Host + " broke off inside its answer."})
-	}
-	return n, err
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -177,13 +176,12 @@ const recordTypeHandshake = 0x16 // the first byte of a ClientHello (RFC 8446, s
 // openEither opens a tunnel that is opaque unless it carries clear HTTP.
 func (p *Proxy) openEither(t *tunnel) {
 	first, err := t.peek(firstByteWait)
-	var timeout net.Error
 	switch {
 	case err == nil && first != recordTypeHandshake:
 		t.clear = true
 		p.handOver(t, t)
 		return
-	case err != nil && !(errors.As(err, &timeout) && timeout.Timeout()):
+	case err != nil && !isTimeout(err):
 		_ = t.Close()
 		return
 	}
@@ -277,91 +275,4 @@ func contextOfTunnel(ctx context.Context, c net.Conn) context.Context {
 		c = s.NetConn()
 	}
 	return context.WithValue(ctx, tunnelKey{}, c)
-}
-
-// splice copies between a and b until both have said all, one of them fails,
-// nothing has moved for idle, or allowed, asked for each piece, says no. It
-// closes neither for writing before the other has ended.
-func splice(a, b stream, idle time.Duration, allowed func() bool) {
-	var moved atomic.Int64 // when bytes moved last, in Unix nanoseconds
-	moved.Store(time.Now().UnixNano())
-	var may sync.Mutex // allowed is called by one side at a time
-	copyOne := func(dst, src stream) {
-		buf, _ := buffers.Get().(*[]byte)
-		defer buffers.Put(buf)
-		for {
-			_ = src.SetReadDeadline(time.Now().Add(idle))
-			n, err := src.Read(*buf)
-			if n > 0 {
-				moved.Store(time.Now().UnixNano())
-				may.Lock()
-				ok := allowed()
-				may.Unlock()
-				if !ok {
-					break
-				}
-				if _, err := dst.Write((*buf)[:n]); err != nil {
-					break
-				}
-			}
-			if err == nil {
-				continue
-			}
-			if errors.Is(err, io.EOF) && closeWrite(dst) == nil {
-				return
-			}
-			var timeout net.Error
-			if errors.As(err, &timeout) && timeout.Timeout() && time.Since(time.Unix(0, moved.Load())) < idle {
-				continue // the other way is busy
-			}
-			break
-		}
-		_ = a.Close()
-		_ = b.Close()
-	}
-	var back sync.WaitGroup
-	back.Go(func() { copyOne(a, b) })
-	copyOne(b, a)
-	back.Wait()
-}
-
-// stream is what splice copies between: a connection, or what is left of one.
-type stream interface {
-	io.ReadWriteCloser
-	SetReadDeadline(time.Time) error
-}
-
-// counted counts what passes into a record.
-type counted struct {
-	net.Conn
-	record *record
-}
-
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.record.in.Add(int64(n))
-	return n, err
-}
-
-func (c *counted) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	c.record.out.Add(int64(n))
-	return n, err
-}
-
-// CloseWrite passes a half-close on.
-func (c *counted) CloseWrite() error { return closeWrite(c.Conn) }
-
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, 32<<10)
-	return &b
-}}
-
-// closeWrite tells the peer of c that no more will come; where c cannot say so
-// alone, it is closed.
-func closeWrite(c io.Closer) error {
-	if h, ok := c.(interface{ CloseWrite() error }); ok {
-		return h.CloseWrite()
-	}
-	return c.Close()
 }

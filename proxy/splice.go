@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"attache"
+)
+
+// splice copies between a and b until both have said all, one of them fails,
+// nothing has moved for idle, or allowed, asked for each piece, says no. One that
+// has ended is passed on as a half-close; the other may go on.
+func splice(a, b stream, idle time.Duration, allowed func() bool) {
+	s := &splicing{idle: idle, allowed: allowed}
+	s.moved.Store(time.Now().UnixNano())
+	var back sync.WaitGroup
+	back.Go(func() {
+		if !s.pass(a, b) {
+			_, _ = a.Close(), b.Close()
+		}
+	})
+	if !s.pass(b, a) {
+		_, _ = a.Close(), b.Close()
+	}
+	back.Wait()
+}
+
+// splicing is what the two directions of a splice share.
+type splicing struct {
+	idle  time.Duration
+	moved atomic.Int64 // when bytes moved last, in Unix nanoseconds
+
+	mu      sync.Mutex // guards calls of allowed
+	allowed func() bool
+}
+
+// pass copies from src to dst, and reports whether src came to a proper end.
+func (s *splicing) pass(dst io.WriteCloser, src stream) bool {
+	buf, _ := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for {
+		_ = src.SetReadDeadline(time.Now().Add(s.idle))
+		n, err := src.Read(*buf)
+		if n > 0 {
+			s.moved.Store(time.Now().UnixNano())
+			if !s.may() {
+				return false
+			}
+			if _, err := dst.Write((*buf)[:n]); err != nil {
+				return false
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return closeWrite(dst) == nil
+		case !isTimeout(err) || time.Since(time.Unix(0, s.moved.Load())) >= s.idle:
+			return false
+		default: // the other direction is busy
+		}
+	}
+}
+
+func (s *splicing) may() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.allowed()
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// stream is what splice copies between: a connection, or what is left of one.
+type stream interface {
+	io.ReadWriteCloser
+	SetReadDeadline(time.Time) error
+}
+
+// counted counts what passes into a record.
+type counted struct {
+	net.Conn
+	record *record
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.record.in.Add(int64(n))
+	return n, err
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.record.out.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite passes a half-close on.
+func (c *counted) CloseWrite() error { return closeWrite(c.Conn) }
+
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 32<<10)
+	return &b
+}}
+
+// closeWrite tells the peer of c that no more will come; where c cannot say so
+// alone, it is closed.
+func closeWrite(c io.Closer) error {
+	if h, ok := c.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return c.Close()
+}
+
+// switchProtocols passes the 101 on, and copies both ways until the end.
+func (x *exchange) switchProtocols() {
+	defer x.switched.Close()
+	conn, err := hijack(x.client)
+	if err != nil {
+		x.record.failed(problem{attache.CodeInternal, "The client's connection cannot switch protocols."})
+		return
+	}
+	defer conn.Close()
+	client := &counted{conn, x.record}
+	h := x.client.Header()
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", x.protocol)
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Write(&head)
+	head.WriteString("\r\n")
+	if _, err := conn.Write(head.Bytes()); err != nil {
+		return
+	}
+	may := x.proxy.permission(x.caller)
+	splice(client, undying{x.switched}, x.proxy.settings.Limits.IdleTimeout, may)
+}
+
+// undying is a stream whose deadlines are set below it.
+type undying struct{ io.ReadWriteCloser }
+
+func (undying) SetReadDeadline(time.Time) error { return nil }
