@@ -68,13 +68,13 @@ func newAdminTokenList(a *app) *cobra.Command {
 func newAdminTokenRevoke(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "revoke ID", Short: "Revoke an admin token", Args: exactly("ID"),
-		Long:              "Revoke an admin token by its ID, which attache admin-token list shows.",
-		Example:           "  attache admin-token revoke 0c2dHzcjiZAYk",
-		ValidArgsFunction: a.completing(adminTokenIDs),
+		Long:    "Revoke an admin token by its ID, which attache admin-token list shows.",
+		Example: "  attache admin-token revoke 0c2dHzcjiZAYk",
 	}
+	a.completeName(cmd, adminTokenIDs)
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, args []string) error {
 		if err := c.RevokeAdminToken(ctx, args[0]); err != nil {
-			return notFound(err, "admin token", args[0])
+			return notFound(err, "admin token", args[0], "attache admin-token list shows those that there are")
 		}
 		a.hint("Admin token %s is revoked.", args[0])
 		return nil

@@ -24,9 +24,7 @@ type choice[T ~string] struct {
 // completion offers. What value holds before is the default.
 func choiceFlag[T ~string](cmd *cobra.Command, value *T, name flagName, usage string, of ...T) {
 	cmd.Flags().VarP(choice[T]{value, of}, name.long, name.short, usage)
-	words := cobra.FixedCompletions(choice[T]{value, of}.words(), cobra.ShellCompDirectiveNoFileComp)
-	// It fails for a flag that does not exist or has a function, which this is not.
-	_ = cmd.RegisterFlagCompletionFunc(name.long, words)
+	completeWith(cmd, name.long, cobra.FixedCompletions(choice[T]{value, of}.words(), cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (c choice[T]) words() []string {
@@ -102,5 +100,29 @@ func (l *lifetime) Set(s string) error {
 		return errors.New("must be more than nothing and at most 36500d")
 	}
 	*l = lifetime(d)
+	return nil
+}
+
+// ports are the value of a flag that can be repeated, or given several at once.
+type ports []uint16
+
+func (p *ports) String() string {
+	texts := make([]string, len(*p))
+	for i, port := range *p {
+		texts[i] = strconv.Itoa(int(port))
+	}
+	return strings.Join(texts, ",")
+}
+
+func (p *ports) Type() string { return "port" }
+
+func (p *ports) Set(s string) error {
+	for text := range strings.SplitSeq(s, ",") {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || n == 0 {
+			return errors.New("must be a number from 1 to 65535")
+		}
+		*p = append(*p, uint16(n))
+	}
 	return nil
 }

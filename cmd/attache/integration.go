@@ -57,14 +57,14 @@ func newIntegrationList(a *app) *cobra.Command {
 func newIntegrationShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show NAME", Short: "Show an integration", Args: exactly("NAME"),
-		Example:           "  attache integration show support-bot",
-		ValidArgsFunction: a.completing(integrationNames),
+		Example: "  attache integration show support-bot",
 	}
+	a.completeName(cmd, integrationNames)
 	out := outputFlag(cmd)
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, args []string) error {
 		in, err := c.Integration(ctx, args[0])
 		if err != nil {
-			return notFound(err, "integration", args[0])
+			return noIntegration(err, args[0])
 		}
 		return out.write(cmd, in, integrationDetails(in))
 	})
@@ -77,25 +77,33 @@ func newIntegrationDelete(a *app) *cobra.Command {
 		Short: "Delete an integration and all that it owns",
 		Long: "Delete an integration with its connections and access tokens. Its clients are refused\n" +
 			"from their next request on.",
-		Example:           "  attache integration delete support-bot --yes",
-		Args:              exactly("NAME"),
-		ValidArgsFunction: a.completing(integrationNames),
+		Example: "  attache integration delete support-bot --yes",
+		Args:    exactly("NAME"),
 	}
+	a.completeName(cmd, integrationNames)
 	yes := yesFlag(cmd)
-	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, args []string) error {
-		question, err := whatGoes(ctx, c, args[0])
-		if err != nil {
-			return notFound(err, "integration", args[0])
-		}
-		if err := a.confirm(ctx, *yes, question); err != nil {
-			return err
-		}
+	remove := a.calling(func(ctx context.Context, c *client.Client, args []string) error {
 		if err := c.DeleteIntegration(ctx, args[0]); err != nil {
-			return notFound(err, "integration", args[0])
+			return noIntegration(err, args[0])
 		}
 		a.hint("Integration %s is deleted.", args[0])
 		return nil
 	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !*yes {
+			var question string
+			if err := a.withAPI(cmd, func(ctx context.Context, c *client.Client) (err error) {
+				question, err = whatGoes(ctx, c, args[0])
+				return noIntegration(err, args[0])
+			}); err != nil {
+				return err
+			}
+			if err := a.confirm(cmd.Context(), question); err != nil {
+				return err
+			}
+		}
+		return remove(cmd, args)
+	}
 	return cmd
 }
 

@@ -77,6 +77,8 @@ func newRoot(a *app) *cobra.Command {
 
 	root.AddCommand(
 		newServeCommand(a),
+		newIntegrationCommand(a), newTokenCommand(a), newAdminTokenCommand(a), newConnectionCommand(a),
+		newExplainCommand(a), newCACommand(a), newConfigCommand(a), newVersionCommand(),
 	)
 	a.markRunning(root)
 	return root
@@ -110,7 +112,9 @@ func (a *app) execute(ctx context.Context, args []string) int {
 // complain prints an error: a line, and one for each further error that was
 // joined to it.
 func (a *app) complain(err error) {
-	fmt.Fprintf(a.err, "attache: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nattache: "))
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(a.err, "attache: %s\n", printable(line))
+	}
 }
 
 // warn prints what goes on although something is not right.

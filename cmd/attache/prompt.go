@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -45,7 +47,7 @@ func (a *app) readSecret(ctx context.Context, flag string, from secretFile, labe
 	}
 	f, err := os.Open(string(from))
 	if err != nil {
-		return secret.Text{}, fmt.Errorf("read the %s: %w", label, err)
+		return secret.Text{}, fmt.Errorf("read the %s from the file that --%s names: %w", label, flag, withoutPath(err))
 	}
 	defer func() { _ = f.Close() }()
 	return secretFrom(f, label)
@@ -57,7 +59,7 @@ func secretFrom(r io.Reader, label string) (secret.Text, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxSecret+1))
 	switch {
 	case err != nil:
-		return secret.Text{}, fmt.Errorf("read the %s: %w", label, err)
+		return secret.Text{}, fmt.Errorf("read the %s: %w", label, withoutPath(err))
 	case len(b) > maxSecret:
 		return secret.Text{}, fmt.Errorf("the %s is longer than 64 KiB: give the right file", label)
 	}
@@ -65,10 +67,25 @@ func secretFrom(r io.Reader, label string) (secret.Text, error) {
 	if cut {
 		text = strings.TrimSuffix(text, "\r")
 	}
-	if text == "" {
-		return secret.Text{}, fmt.Errorf("the %s is empty", label)
+	return checked(text, label)
+}
+
+// checked refuses what JSON, and so the API, would change without a word.
+func checked(text, label string) (secret.Text, error) {
+	if !utf8.ValidString(text) {
+		return secret.Text{}, fmt.Errorf("the %s is not UTF-8 text", label)
 	}
 	return secret.New(text), nil
+}
+
+// withoutPath is why a file could not be opened: its path may be the secret
+// itself, given in the wrong place.
+func withoutPath(err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
 }
 
 // terminal is where a person types, if standard input is that.
@@ -91,13 +108,10 @@ func (a *app) promptSecret(ctx context.Context, fd int, label string) (secret.Te
 	_, _ = fmt.Fprintf(a.err, "%s: ", capital(label))
 	typed, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
 	_, _ = fmt.Fprintln(a.err)
-	switch {
-	case err != nil && !errors.Is(err, io.EOF):
+	if err != nil && !errors.Is(err, io.EOF) {
 		return secret.Text{}, err
-	case len(typed) == 0:
-		return secret.Text{}, fmt.Errorf("the %s is empty: nothing was changed", label)
 	}
-	return secret.New(string(typed)), nil
+	return checked(string(typed), label)
 }
 
 // ask asks for a line that may be seen.
@@ -106,14 +120,10 @@ func (a *app) ask(ctx context.Context, question string) (string, error) {
 	return interruptible(ctx, func() (string, error) { return readLine(a.in) })
 }
 
-// confirm asks before what cannot be undone. Where nobody can be asked, --yes
-// has to have been given.
-func (a *app) confirm(ctx context.Context, yes bool, question string) error {
-	if yes {
-		return nil
-	}
+// confirm asks before what cannot be undone.
+func (a *app) confirm(ctx context.Context, question string) error {
 	if _, ok := a.terminal(); !ok {
-		return usagef("%s Nobody can be asked here: say --yes", question)
+		return usagef("%s Nobody can be asked here: add --yes", question)
 	}
 	answer, err := a.ask(ctx, question+" [y/N] ")
 	if err != nil {

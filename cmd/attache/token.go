@@ -30,7 +30,7 @@ func newTokenCreate(a *app) *cobra.Command {
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, _ []string) error {
 		made, err := c.CreateAccessToken(ctx, *integration, expires.from(time.Now()))
 		if err != nil {
-			return notFound(err, "integration", *integration)
+			return noIntegration(err, *integration)
 		}
 		a.hint("This is the only time that the token is shown. Clients present it as the password in\n"+
 			"HTTPS_PROXY=http://%s:TOKEN@HOST:PORT (attache env prints it all). It expires: %s.\n"+
@@ -60,7 +60,7 @@ func newTokenList(a *app) *cobra.Command {
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, _ []string) error {
 		all, err := c.AccessTokens(ctx, *integration)
 		if err != nil {
-			return notFound(err, "integration", *integration)
+			return noIntegration(err, *integration)
 		}
 		t := table{
 			columns: []string{"ID", "CREATED", "EXPIRES"},
@@ -83,12 +83,10 @@ func newTokenRevoke(a *app) *cobra.Command {
 		Args:    exactly("ID"),
 	}
 	integration := a.integrationFlag(cmd)
-	cmd.ValidArgsFunction = a.completing(func(ctx context.Context, c *client.Client) ([]cobra.Completion, error) {
-		return tokenIDs(ctx, c, *integration)
-	})
+	a.completeName(cmd, accessTokenIDs(integration))
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, args []string) error {
 		if err := c.RevokeAccessToken(ctx, *integration, args[0]); err != nil {
-			return notFound(err, "access token", args[0])
+			return notFound(err, "access token", args[0], "attache token list shows those of integration "+*integration)
 		}
 		a.hint("Access token %s is revoked.", args[0])
 		return nil

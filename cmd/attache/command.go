@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"attache"
+	"attache/client"
+)
+
+const integrationVariable = "ATTACHE_INTEGRATION"
+
+// calling makes a command's RunE from what it does with the API.
+func (a *app) calling(do func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		return a.withAPI(cmd, func(ctx context.Context, c *client.Client) error { return do(ctx, c, args) })
+	}
+}
+
+// withAPI calls do with the API. Nobody else can use a data directory without a
+// server meanwhile, so do asks people nothing.
+func (a *app) withAPI(cmd *cobra.Command, do func(ctx context.Context, c *client.Client) error) error {
+	c, closeAPI, err := a.api(cmd)
+	if err != nil {
+		return err
+	}
+	defer closeAPI()
+	return inFlags(cmd, do(cmd.Context(), c))
+}
+
+// inFlags turns what the API says about fields into what to do about flags.
+func inFlags(cmd *cobra.Command, err error) error {
+	var refused *client.Error
+	if !errors.As(err, &refused) || len(refused.Problem.Errors) == 0 {
+		return err
+	}
+	var wrong []error
+	for _, f := range refused.Problem.Errors {
+		name, flag := f.Field, strings.ReplaceAll(f.Field, "_", "-")
+		for _, flag := range []string{flag, strings.TrimSuffix(flag, "s")} { // allowed_ports are --allowed-port
+			if cmd.Flags().Lookup(flag) != nil {
+				name = "--" + flag
+			}
+		}
+		wrong = append(wrong, &attache.FieldError{Field: name, Rule: f.Rule, Remedy: f.Remedy})
+	}
+	return errors.Join(wrong...)
+}
+
+// hint tells people, on standard error, what they may want to know beside the
+// result.
+func (a *app) hint(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.err, format+"\n", args...)
+}
+
+// notFound says what does not exist, where the API could not know what was meant.
+func notFound(err error, what, name, remedy string) error {
+	if !errors.Is(err, attache.ErrNotFound) {
+		return err
+	}
+	return fmt.Errorf("there is no %s %s: %s", what, printable(name), remedy)
+}
+
+func noIntegration(err error, name string) error {
+	return notFound(err, "integration", name, "attache integration list shows those that there are")
+}
+
+// integrationFlag gives a command --integration.
+func (a *app) integrationFlag(cmd *cobra.Command) *string {
+	standard, _ := a.lookup(integrationVariable)
+	if standard == "" {
+		standard = defaultIntegration
+	}
+	name := cmd.Flags().StringP("integration", "i", standard, "integration that it is about; "+integrationVariable+" sets the default")
+	a.completeFlag(cmd, "integration", integrationNames)
+	return name
+}
+
+func yesFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().BoolP("yes", "y", false, "do not ask")
+}
+
+// exactly accepts one argument for each name. What is too much is not repeated:
+// it may be a secret that does not belong there.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return fmt.Errorf("%s is missing: %s %s", names[len(args)], cmd.CommandPath(), names[len(args)])
+		case len(args) > len(names):
+			return fmt.Errorf("too many arguments: %s takes %d", cmd.CommandPath(), len(names))
+		}
+		return nil
+	}
+}
