@@ -33,7 +33,7 @@ func BenchmarkLoad(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(float64(s.Stats().Size)/size, "file-B/connection")
+	bytes := s.Stats().Size
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}
@@ -50,6 +50,7 @@ func BenchmarkLoad(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(bytes)/size, "file-B/connection")
 }
 
 // BenchmarkCreateConnection is one write, synced.

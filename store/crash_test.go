@@ -143,7 +143,7 @@ func (l *ledger) settle(t *testing.T, s *Store) {
 func TestKillLosesNothingThatWasAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	l := ledger{there: map[string]bool{}, doubtful: map[string]bool{}}
-	for range 40 {
+	for range 30 {
 		w := startChild(t, "write for ever", dir)
 		for range 1 + rand.N(20) {
 			line, _ := w.line()
@@ -166,14 +166,14 @@ func TestKillLosesNothingThatWasAcknowledged(t *testing.T) {
 			return
 		}
 	}
-	if len(l.there) < 40 || l.rotation < 40 {
+	if len(l.there) < 30 || l.rotation < 30 {
 		t.Errorf("hardly a write was acknowledged: %d connections, %d rotations", len(l.there), l.rotation)
 	}
 }
 
 func TestKillDuringTheFirstStartLeavesNothingHalfMade(t *testing.T) {
 	half := 0
-	for range 30 {
+	for range 20 {
 		dir := filepath.Join(t.TempDir(), "data")
 		w := startChild(t, "write for ever", dir)
 		w.line() // about to open
@@ -192,7 +192,7 @@ func TestKillDuringTheFirstStartLeavesNothingHalfMade(t *testing.T) {
 			t.Fatal("left behind:", diff)
 		}
 	}
-	t.Logf("%d of 30 were killed before there was a database", half)
+	t.Logf("%d of 20 were killed before there was a database", half)
 }
 
 func fileNames(t *testing.T, dir string) (names []string) {

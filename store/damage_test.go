@@ -261,14 +261,6 @@ func TestTampering(t *testing.T) {
 			b := tx.Bucket([]byte(authorities))
 			return errors.Join(b.Put([]byte("seu"), b.Get([]byte(authoritySet))), b.Delete([]byte(authoritySet)))
 		},
-		"the name of a bucket changed": func(tx *bbolt.Tx) error {
-			b, err := tx.CreateBucket([]byte("connectionr"))
-			if err != nil {
-				return err
-			}
-			old := tx.Bucket([]byte(connections))
-			return errors.Join(old.ForEach(b.Put), tx.DeleteBucket([]byte(connections)))
-		},
 		"the header replaced": put(metaBucket, headerKey, strings.Repeat("x", 100)),
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -300,6 +292,20 @@ func TestTampering(t *testing.T) {
 		}
 		must(t, s.Close())
 	})
+}
+
+// TestRenamedBucketIsRefusedAtOnce: who only lists would see an empty store.
+func TestRenamedBucketIsRefusedAtOnce(t *testing.T) {
+	d := newSpecimen(t)
+	edit(t, d.dir, func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucket([]byte("connectionr"))
+		if err != nil {
+			return err
+		}
+		return errors.Join(tx.Bucket([]byte(connections)).ForEach(b.Put), tx.DeleteBucket([]byte(connections)))
+	})
+	_, err := Open(t.Context(), Options{Dir: d.dir})
+	wantError(t, err, ErrCorrupt, "connectionr")
 }
 
 // FuzzVerifyPages patches a sound file, makes the meta pages' checksums right

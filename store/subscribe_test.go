@@ -46,7 +46,6 @@ func (m mirror) apply(c attache.Change) {
 // what should be there.
 func TestSubscribersSeeWhatIsThere(t *testing.T) {
 	dir := t.TempDir()
-	names := rapid.SampledFrom([]string{"a", "b", "ab"})
 	rapid.Check(t, func(t *rapid.T) {
 		ctx := context.Background()
 		s, err := Open(ctx, Options{Dir: dir})
@@ -54,95 +53,118 @@ func TestSubscribersSeeWhatIsThere(t *testing.T) {
 		defer func() { noError(t, s.Close()) }()
 		all, err := s.Integrations(ctx)
 		noError(t, err)
-		for _, i := range all {
+		for _, i := range all { // of the round before
 			noError(t, s.DeleteIntegration(ctx, i.Name))
 		}
-		want, early := mirror{}, mirror{}
-		_, err = s.Subscribe(ctx, early.apply)
+		m := &machine{s: s, want: mirror{}, early: mirror{}}
+		_, err = s.Subscribe(ctx, m.early.apply)
 		noError(t, err)
+		t.Repeat(rapid.StateMachineActions(m))
 
-		expect := func(t *rapid.T, err error, ok bool, otherwise error) bool {
-			if ok {
-				noError(t, err)
-			} else if !errors.Is(err, otherwise) {
-				t.Fatalf("error %v, want %v", err, otherwise)
-			}
-			return ok
-		}
-		has := func(key string) bool { _, ok := want[key]; return ok }
-		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) {
-				if diff := cmp.Diff(want, early); diff != "" {
-					t.Fatal(diff)
-				}
-			},
-			"create integration": func(t *rapid.T) {
-				i := names.Draw(t, "integration")
-				err := s.CreateIntegration(ctx, attache.Integration{Name: i})
-				if expect(t, err, !has(i), attache.ErrExists) {
-					want[i] = ""
-				}
-			},
-			"delete integration": func(t *rapid.T) {
-				i := names.Draw(t, "integration")
-				if expect(t, s.DeleteIntegration(ctx, i), has(i), attache.ErrNotFound) {
-					want.apply(attache.Change{Deleted: true, Integration: &attache.Integration{Name: i}})
-				}
-			},
-			"create connection": func(t *rapid.T) {
-				i, c := names.Draw(t, "integration"), names.Draw(t, "connection")
-				err := s.CreateConnection(ctx, apiKey(i, c, "first"))
-				switch {
-				case !has(i):
-					expect(t, err, false, attache.ErrNotFound)
-				case expect(t, err, !has(i+"/"+c), attache.ErrExists):
-					want[i+"/"+c] = "first"
-				}
-			},
-			"update connection": func(t *rapid.T) {
-				i, c, key := names.Draw(t, "integration"), names.Draw(t, "connection"), rapid.StringMatching("[a-z]+").Draw(t, "key")
-				err := s.UpdateConnection(ctx, i, c, func(c *attache.Connection) error {
-					c.Credential.APIKey = secret.New(key)
-					return nil
-				})
-				if expect(t, err, has(i+"/"+c), attache.ErrNotFound) {
-					want[i+"/"+c] = key
-				}
-			},
-			"delete connection": func(t *rapid.T) {
-				i, c := names.Draw(t, "integration"), names.Draw(t, "connection")
-				if expect(t, s.DeleteConnection(ctx, i, c), has(i+"/"+c), attache.ErrNotFound) {
-					delete(want, i+"/"+c)
-				}
-			},
-			"create token": func(t *rapid.T) {
-				i, id := names.Draw(t, "integration"), names.Draw(t, "token")
-				err := s.CreateAccessToken(ctx, accessToken(i, id))
-				switch {
-				case !has(i):
-					expect(t, err, false, attache.ErrNotFound)
-				case expect(t, err, !has(i+"/token/"+id), attache.ErrExists):
-					want[i+"/token/"+id] = fmt.Sprint(accessToken(i, id).Hash)
-				}
-			},
-			"delete token": func(t *rapid.T) {
-				i, id := names.Draw(t, "integration"), names.Draw(t, "token")
-				if expect(t, s.DeleteAccessToken(ctx, i, id), has(i+"/token/"+id), attache.ErrNotFound) {
-					delete(want, i+"/token/"+id)
-				}
-			},
-		})
 		late := mirror{}
 		_, err = s.Subscribe(ctx, late.apply)
 		noError(t, err)
-		if diff := cmp.Diff(want, late); diff != "" {
+		if diff := cmp.Diff(m.want, late); diff != "" {
 			t.Fatal(diff)
 		}
-		if _, err := s.Check(ctx); err != nil {
-			t.Fatal(err)
-		}
+		_, err = s.Check(ctx)
+		noError(t, err)
 	})
 }
+
+// A machine does one thing at a time to the store, and to what should be there.
+type machine struct {
+	s           *Store
+	want, early mirror
+}
+
+func (m *machine) Check(t *rapid.T) {
+	if diff := cmp.Diff(m.want, m.early); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func (m *machine) CreateIntegration(t *rapid.T) {
+	i := name(t)
+	err := m.s.CreateIntegration(context.Background(), attache.Integration{Name: i})
+	if m.expect(t, err, !m.has(i), attache.ErrExists) {
+		m.want[i] = ""
+	}
+}
+
+func (m *machine) DeleteIntegration(t *rapid.T) {
+	i := name(t)
+	err := m.s.DeleteIntegration(context.Background(), i)
+	if m.expect(t, err, m.has(i), attache.ErrNotFound) {
+		m.want.apply(attache.Change{Deleted: true, Integration: &attache.Integration{Name: i}})
+	}
+}
+
+func (m *machine) CreateConnection(t *rapid.T) {
+	i, c := name(t), name(t)
+	m.create(t, m.s.CreateConnection(context.Background(), apiKey(i, c, "first")), i, i+"/"+c, "first")
+}
+
+func (m *machine) UpdateConnection(t *rapid.T) {
+	i, c, key := name(t), name(t), rapid.StringMatching("[a-z]+").Draw(t, "key")
+	err := m.s.UpdateConnection(context.Background(), i, c, func(c *attache.Connection) error {
+		c.Credential.APIKey = secret.New(key)
+		return nil
+	})
+	if m.expect(t, err, m.has(i+"/"+c), attache.ErrNotFound) {
+		m.want[i+"/"+c] = key
+	}
+}
+
+func (m *machine) DeleteConnection(t *rapid.T) {
+	i, c := name(t), name(t)
+	m.remove(t, m.s.DeleteConnection(context.Background(), i, c), i+"/"+c)
+}
+
+func (m *machine) CreateAccessToken(t *rapid.T) {
+	i, id := name(t), name(t)
+	token := accessToken(i, id)
+	m.create(t, m.s.CreateAccessToken(context.Background(), token), i, i+"/token/"+id, fmt.Sprint(token.Hash))
+}
+
+func (m *machine) DeleteAccessToken(t *rapid.T) {
+	i, id := name(t), name(t)
+	m.remove(t, m.s.DeleteAccessToken(context.Background(), i, id), i+"/token/"+id)
+}
+
+// create notes what was to be made for an owner, or that it had to fail.
+func (m *machine) create(t *rapid.T, err error, owner, key, value string) {
+	switch {
+	case !m.has(owner):
+		m.expect(t, err, false, attache.ErrNotFound)
+	case m.expect(t, err, !m.has(key), attache.ErrExists):
+		m.want[key] = value
+	}
+}
+
+func (m *machine) remove(t *rapid.T, err error, key string) {
+	if m.expect(t, err, m.has(key), attache.ErrNotFound) {
+		delete(m.want, key)
+	}
+}
+
+func (m *machine) has(key string) bool {
+	_, ok := m.want[key]
+	return ok
+}
+
+// expect fails the test unless err is nil where it is ok, and otherwise want.
+func (m *machine) expect(t *rapid.T, err error, ok bool, want error) bool {
+	if ok {
+		noError(t, err)
+	} else if !errors.Is(err, want) {
+		t.Fatalf("error %v, want %v", err, want)
+	}
+	return ok
+}
+
+// name is one of few, some of which begin others.
+func name(t *rapid.T) string { return rapid.SampledFrom([]string{"a", "b", "ab"}).Draw(t, "name") }
 
 func noError(t *rapid.T, err error) {
 	t.Helper()
