@@ -36,7 +36,9 @@ type record struct {
 	attache.Event
 	in, out atomic.Int64 // bytes from and to the client
 	emit    func(attache.Event)
-	once    sync.Once
+
+	mu       sync.Mutex // guards finished, and Event against finish
+	finished bool
 }
 
 // begin starts the record of r.
@@ -66,20 +68,28 @@ func clip(s string, most int) string {
 
 // finish emits the event, the first time that it is called.
 func (r *record) finish() {
-	r.once.Do(func() {
-		r.BytesIn, r.BytesOut = r.in.Load(), r.out.Load()
-		r.Duration = time.Since(r.Time).Seconds()
-		r.emit(r.Event)
-	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.finished {
+		return
+	}
+	r.finished = true
+	r.BytesIn, r.BytesOut = r.in.Load(), r.out.Load()
+	r.Duration = time.Since(r.Time).Seconds()
+	r.emit(r.Event)
 }
 
 // denied notes why the proxy itself answered.
 func (r *record) denied(why problem) {
-	r.Decision = attache.Deny
-	r.failed(why)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Decision, r.Code, r.Reason = attache.Deny, why.code, why.detail
 }
 
-// failed notes what went wrong after the decision.
+// failed notes what went wrong after the decision. A tunnel may be closed, and
+// so finished, by another goroutine while its own finds that out.
 func (r *record) failed(why problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.Code, r.Reason = why.code, why.detail
 }

@@ -88,6 +88,8 @@ func (c caller) named(h http.Header) string {
 // guard stands in front of goproxy on the outer server: a CONNECT, or a request
 // for a plain http URL, from a caller with an access token.
 func (p *Proxy) guard(w http.ResponseWriter, r *http.Request) {
+	p.handlers.Add(1)
+	defer p.handlers.Done()
 	switch {
 	case r.Method == http.MethodConnect:
 		p.guardConnect(w, r)
@@ -105,6 +107,9 @@ func (p *Proxy) guardConnect(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if t.Conn == nil { // refused: there is no tunnel whose end would finish it
 			t.record.finish()
+		}
+		if t.upstream != nil {
+			_ = t.upstream.Close()
 		}
 	}()
 	refuse := func(why problem) {

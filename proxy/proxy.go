@@ -24,11 +24,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -95,13 +96,13 @@ type Proxy struct {
 	upstream *upstream
 	tls      *tls.Config // one for all tunnels, so that sessions resume
 	ids      ids
-	open     atomic.Int64 // tunnels
 
 	inner   *http.Server
 	tunnels *handover
 
-	mu     sync.Mutex           // guards what follows
-	opaque map[*tunnel]struct{} // tunnels that Serve must end itself
+	handlers sync.WaitGroup // of CONNECTs and plain requests
+	mu       sync.Mutex     // guards open
+	open     map[*tunnel]struct{}
 }
 
 // New makes a proxy. It starts nothing.
@@ -120,7 +121,7 @@ func New(s Settings, with Collaborators) (*Proxy, error) {
 		upstream: up,
 		ids:      newIDs(),
 		tunnels:  newHandover(),
-		opaque:   map[*tunnel]struct{}{},
+		open:     map[*tunnel]struct{}{},
 	}
 	p.tls = &tls.Config{
 		MinVersion:     tls.VersionTLS12,
@@ -193,7 +194,10 @@ func (p *Proxy) newInner() *http.Server {
 // may be called once.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	l := p.settings.Limits
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
 	outer := &http.Server{
+		BaseContext:       func(net.Listener) context.Context { return base },
 		Handler:           http.HandlerFunc(p.guard),
 		ReadHeaderTimeout: l.HeadTimeout,
 		IdleTimeout:       l.IdleTimeout,
@@ -214,13 +218,15 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	case err = <-failed:
 		err = fmt.Errorf("proxy: serve: %w", err)
 	}
-	p.stop(outer)
+	p.stop(outer, cancel)
 	servers.Wait()
+	p.handlers.Wait()
 	return err
 }
 
-// stop ends both servers and every tunnel, politely for as long as Drain.
-func (p *Proxy) stop(outer *http.Server) {
+// stop ends both servers and every tunnel, politely for as long as Drain; then
+// it calls off what outer's handlers still wait for.
+func (p *Proxy) stop(outer *http.Server, callOff func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.settings.Limits.Drain)
 	defer cancel()
 	if outer.Shutdown(ctx) != nil {
@@ -230,11 +236,13 @@ func (p *Proxy) stop(outer *http.Server) {
 	if p.inner.Shutdown(ctx) != nil {
 		_ = p.inner.Close()
 	}
+	callOff()
 	p.mu.Lock()
-	for t := range p.opaque {
+	left := slices.Collect(maps.Keys(p.open))
+	p.mu.Unlock()
+	for _, t := range left {
 		_ = t.Close()
 	}
-	p.mu.Unlock()
 	p.upstream.close()
 }
 
@@ -246,8 +254,10 @@ type Stats struct {
 
 // Stats may be called at any time.
 func (p *Proxy) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return Stats{
-		Tunnels:                   int(p.open.Load()),
+		Tunnels:                   len(p.open),
 		UpstreamConnectionsOpened: p.upstream.opened.Load(),
 	}
 }

@@ -32,11 +32,9 @@ func splice(a, b stream, idle time.Duration, allowed func() bool) {
 
 // splicing is what the two directions of a splice share.
 type splicing struct {
-	idle  time.Duration
-	moved atomic.Int64 // when bytes moved last, in Unix nanoseconds
-
-	mu      sync.Mutex // guards calls of allowed
-	allowed func() bool
+	idle    time.Duration
+	moved   atomic.Int64 // when bytes moved last, in Unix nanoseconds
+	allowed func() bool  // asked by both at once
 }
 
 // pass copies from src to dst, and reports whether src came to a proper end.
@@ -48,7 +46,7 @@ func (s *splicing) pass(dst io.WriteCloser, src stream) bool {
 		n, err := src.Read(*buf)
 		if n > 0 {
 			s.moved.Store(time.Now().UnixNano())
-			if !s.may() {
+			if !s.allowed() {
 				return false
 			}
 			if _, err := dst.Write((*buf)[:n]); err != nil {
@@ -64,12 +62,6 @@ func (s *splicing) pass(dst io.WriteCloser, src stream) bool {
 		default: // the other direction is busy
 		}
 	}
-}
-
-func (s *splicing) may() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.allowed()
 }
 
 func isTimeout(err error) bool {

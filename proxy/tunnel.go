@@ -109,7 +109,7 @@ func (p *Proxy) onConnect(host string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectA
 		Hijack: func(r *http.Request, client net.Conn, _ *goproxy.ProxyCtx) {
 			t := tunnelOf(r.Context())
 			if p.establish(t, r, client) {
-				open(t)
+				open(r.Context(), t)
 			}
 		},
 	}, host
@@ -118,12 +118,14 @@ func (p *Proxy) onConnect(host string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectA
 // establish tells the client that the tunnel is open.
 func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
 	t.Conn = &counted{client, t.record}
-	p.open.Add(1)
+	t.record.Status = http.StatusOK
+	p.mu.Lock()
+	p.open[t] = struct{}{}
+	p.mu.Unlock()
 	t.closed = func() {
-		p.open.Add(-1)
-		if t.upstream != nil {
-			_ = t.upstream.Close()
-		}
+		p.mu.Lock()
+		delete(p.open, t)
+		p.mu.Unlock()
 		t.record.finish()
 	}
 	line := "HTTP/1.1 200 Connection established\r\n\r\n"
@@ -135,36 +137,18 @@ func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
 		_ = t.Close()
 		return false
 	}
-	t.record.Status = http.StatusOK
 	return true
 }
 
 // openOpaque copies bytes both ways until the tunnel ends.
-func (p *Proxy) openOpaque(t *tunnel) {
+func (p *Proxy) openOpaque(_ context.Context, t *tunnel) {
 	defer t.Close()
-	p.mu.Lock()
-	p.opaque[t] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.opaque, t)
-		p.mu.Unlock()
-	}()
 	splice(t, t.upstream, p.settings.Limits.IdleTimeout, p.permission(t.caller))
 }
 
-// permission tells, as often as it is asked and by one goroutine at a time,
-// whether who may go on: it looks again when the index has changed.
+// permission tells, for each piece of what is copied, whether who may go on.
 func (p *Proxy) permission(who caller) func() bool {
-	seen := p.with.Index()
-	return func() bool {
-		ix := p.with.Index()
-		if ix == seen {
-			return true
-		}
-		seen = ix
-		return who.stillValid(ix)
-	}
+	return func() bool { return who.stillValid(p.with.Index()) }
 }
 
 // How long a client of an opaque tunnel has to say something before the
@@ -174,7 +158,7 @@ const firstByteWait = time.Second
 const recordTypeHandshake = 0x16 // the first byte of a ClientHello (RFC 8446, section 5.1)
 
 // openEither opens a tunnel that is opaque unless it carries clear HTTP.
-func (p *Proxy) openEither(t *tunnel) {
+func (p *Proxy) openEither(ctx context.Context, t *tunnel) {
 	first, err := t.peek(firstByteWait)
 	switch {
 	case err == nil && first != recordTypeHandshake:
@@ -185,17 +169,17 @@ func (p *Proxy) openEither(t *tunnel) {
 		_ = t.Close()
 		return
 	}
-	if why := p.dialOpaque(context.Background(), t); why != nil {
+	if why := p.dialOpaque(ctx, t); why != nil {
 		t.record.failed(*why)
 		_ = t.Close()
 		return
 	}
-	p.openOpaque(t)
+	p.openOpaque(ctx, t)
 }
 
 // openIntercepted finds out whether the client speaks TLS or clear HTTP, shakes
 // hands, and gives the connection to the inner server.
-func (p *Proxy) openIntercepted(t *tunnel) {
+func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 	limit := p.settings.Limits.HeadTimeout
 	first, err := t.peek(limit)
 	if err != nil {
@@ -208,15 +192,15 @@ func (p *Proxy) openIntercepted(t *tunnel) {
 		p.handOver(t, t)
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
 	conn := tls.Server(t, p.tls)
+	_ = t.SetDeadline(time.Now().Add(limit))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		t.record.failed(clientTLSProblem(err))
 		p.with.Log.Debug("client handshake", "request_id", t.record.ID, "target", t.authority, "error", err)
 		_ = t.Close()
 		return
 	}
+	_ = t.SetDeadline(time.Time{})
 	p.handOver(t, conn)
 }
 
