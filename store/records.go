@@ -59,8 +59,9 @@ func checkNames(names ...string) error {
 	return nil
 }
 
-// Records are what is sealed: JSON, in which secrets are in the clear. This file
-// is the only one in the package that exposes a secret.
+// Records are what is sealed: JSON, in which secrets are in the clear, and bytes,
+// for JSON would repair a string that is not UTF-8. This file is the only one in
+// the package that exposes a secret.
 type (
 	integrationRecord struct {
 		CreatedAt time.Time `json:"created_at"`
@@ -72,10 +73,10 @@ type (
 		AllowedPorts  []uint16               `json:"allowed_ports"`
 		HeaderName    attache.HeaderName     `json:"header_name,omitempty"`
 		StripCookies  bool                   `json:"strip_cookies,omitempty"`
-		APIKey        string                 `json:"api_key,omitempty"`
-		Username      string                 `json:"username,omitempty"`
-		Password      string                 `json:"password,omitempty"`
-		Token         string                 `json:"token,omitempty"`
+		APIKey        []byte                 `json:"api_key,omitempty"`
+		Username      []byte                 `json:"username,omitempty"`
+		Password      []byte                 `json:"password,omitempty"`
+		Token         []byte                 `json:"token,omitempty"`
 		CreatedAt     time.Time              `json:"created_at"`
 		UpdatedAt     time.Time              `json:"updated_at"`
 	}
@@ -95,7 +96,7 @@ type (
 
 	authorityRecord struct {
 		Certificate []byte    `json:"certificate"`
-		Key         string    `json:"key"`
+		Key         []byte    `json:"key"`
 		CreatedAt   time.Time `json:"created_at"`
 	}
 )
@@ -111,10 +112,10 @@ func newConnectionRecord(c attache.Connection) connectionRecord {
 		AllowedPorts:  slices.Clone(c.AllowedPorts),
 		HeaderName:    c.HeaderName,
 		StripCookies:  c.StripCookies,
-		APIKey:        c.Credential.APIKey.Expose(),
-		Username:      c.Credential.Username.Expose(),
-		Password:      c.Credential.Password.Expose(),
-		Token:         c.Credential.Token.Expose(),
+		APIKey:        []byte(c.Credential.APIKey.Expose()),
+		Username:      []byte(c.Credential.Username.Expose()),
+		Password:      []byte(c.Credential.Password.Expose()),
+		Token:         []byte(c.Credential.Token.Expose()),
 		CreatedAt:     c.CreatedAt.UTC().Round(0),
 		UpdatedAt:     c.UpdatedAt.UTC().Round(0),
 	}
@@ -130,10 +131,10 @@ func (r connectionRecord) connection(integration, name string) attache.Connectio
 		HeaderName:    r.HeaderName,
 		StripCookies:  r.StripCookies,
 		Credential: attache.Credential{
-			APIKey:   secret.New(r.APIKey),
-			Username: secret.New(r.Username),
-			Password: secret.New(r.Password),
-			Token:    secret.New(r.Token),
+			APIKey:   secret.New(string(r.APIKey)),
+			Username: secret.New(string(r.Username)),
+			Password: secret.New(string(r.Password)),
+			Token:    secret.New(string(r.Token)),
 		},
 		CreatedAt: r.CreatedAt,
 		UpdatedAt: r.UpdatedAt,
@@ -149,11 +150,11 @@ func (r adminTokenRecord) adminToken(hash attache.TokenHash) attache.AdminToken 
 }
 
 func newAuthorityRecord(a Authority) authorityRecord {
-	return authorityRecord{a.Certificate, a.Key.Expose(), a.CreatedAt.UTC().Round(0)}
+	return authorityRecord{a.Certificate, []byte(a.Key.Expose()), a.CreatedAt.UTC().Round(0)}
 }
 
 func (r authorityRecord) authority() Authority {
-	return Authority{r.Certificate, secret.New(r.Key), r.CreatedAt}
+	return Authority{r.Certificate, secret.New(string(r.Key)), r.CreatedAt}
 }
 
 // view and change are a transaction in which values are sealed.

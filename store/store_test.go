@@ -22,7 +22,7 @@ func TestConnectionComesBackAsItWasStored(t *testing.T) {
 	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot", CreatedAt: created}))
 	local := created.In(time.FixedZone("elsewhere", 3600))
 	all := []attache.Connection{
-		apiKey("bot", "a", "key with \"quotes\", ünicode and \x01"),
+		apiKey("bot", "a", "a key with \"quotes\", ünicode, \x00 and \xff"),
 		{Integration: "bot", Name: "b", Type: attache.BasicAuth, AllowedPorts: []uint16{443}, CreatedAt: local, UpdatedAt: local,
 			Credential: attache.Credential{Username: secret.New("ann"), Password: secret.New("pass")}},
 		{Integration: "bot", Name: "c", Type: attache.BearerToken, AllowedPorts: []uint16{443}, Credential: attache.Credential{Token: secret.New("tok")}},
