@@ -66,7 +66,7 @@ type Upstream struct {
 // Limits are what one client, or all of them, may take of us.
 type Limits struct {
 	Connections  int           // clients' connections at a time; default 10,000
-	HeadBytes    int           // a request's head; default 64 KiB
+	HeadBytes    int           // a request's or an answer's head; default 64 KiB
 	HeadTimeout  time.Duration // for a head, or a TLS handshake, to arrive; default 10 s
 	IdleTimeout  time.Duration // a connection on which nothing moves; default 10 min
 	WriteTimeout time.Duration // for one write to a client to be taken; default 1 min

@@ -33,6 +33,7 @@ type upstream struct {
 	toParent *net.Dialer // unguarded: the administrator named that address
 	write    time.Duration
 	read     time.Duration
+	head     int64 // bytes of an answer's head
 	opened   atomic.Uint64
 }
 
@@ -49,6 +50,7 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 		toParent: &net.Dialer{Timeout: u.ConnectTimeout},
 		hosts:    u.Hosts,
 		parent:   parent,
+		head:     int64(l.HeadBytes),
 		write:    l.WriteTimeout,
 		read:     u.ResponseTimeout + l.IdleTimeout,
 	}
@@ -77,7 +79,7 @@ func (u *upstream) transport(o Upstream) *http.Transport {
 		MaxIdleConns:           8 * o.MaxIdlePerHost,
 		MaxIdleConnsPerHost:    o.MaxIdlePerHost,
 		MaxConnsPerHost:        o.MaxPerHost,
-		MaxResponseHeaderBytes: 1 << 20,
+		MaxResponseHeaderBytes: u.head,
 		DisableCompression:     true,
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
