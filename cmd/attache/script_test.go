@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets scripts call this program as attache.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"attache": main})
+}
+
+// TestScripts runs the scripts in testdata/script. Each has a home of its own,
+// and no data directory until a command makes one.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("DATA", filepath.Join(e.WorkDir, "home", ".local", "share", "attache"))
+			e.Setenv("TZ", "UTC")
+			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"capture":  capture,
+			"await":    await,
+			"upstream": upstream,
+		},
+	})
+}
+
+// capture sets a variable to what the last command printed, or to one field of
+// the JSON that it printed: capture NAME [FIELD].
+func capture(ts *testscript.TestScript, _ bool, args []string) {
+	value := strings.TrimSpace(ts.ReadFile("stdout"))
+	if len(args) > 1 {
+		fields := map[string]any{}
+		ts.Check(json.Unmarshal([]byte(value), &fields))
+		value = fmt.Sprint(fields[args[1]])
+	}
+	ts.Setenv(args[0], value)
+}
+
+// await waits until a file exists: await FILE.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	path, tick, over := ts.MkAbs(args[0]), time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-over:
+			ts.Fatalf("%s does not appear", args[0])
+		}
+	}
+}
+
+// upstream starts a TLS server for example.com: upstream HEADER VALUE. It answers
+// 204 to requests that have the header with that value, and 401 to all others.
+// It sets UPSTREAM_PORT, and UPSTREAM_CA to a file with the certificate that has
+// to be trusted.
+func upstream(ts *testscript.TestScript, _ bool, args []string) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(args[0]) != args[1] {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	ts.Defer(s.Close)
+	_, port, _ := strings.Cut(s.Listener.Addr().String(), ":")
+	file := ts.MkAbs("upstream.pem")
+	ts.Check(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
+	ts.Setenv("UPSTREAM_PORT", port)
+	ts.Setenv("UPSTREAM_CA", file)
+}
