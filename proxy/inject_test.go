@@ -4,9 +4,11 @@ import (
 	"encoding/base64"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"attache"
 	"attache/secret"
@@ -114,5 +116,60 @@ func TestEachTypeIsInjectedAndNothingElseOfTheClients(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Invariant 1.
+func TestACredentialGoesOnlyWhereItsConnectionAllowsAndForItsOwner(t *testing.T) {
+	up, elsewhere := newOrigin(t, nil), newOrigin(t, nil)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	opaque := func(tr *http.Transport) { tr.TLSClientConfig.RootCAs = testRoots(t) }
+	t.Run("not to another port", func(t *testing.T) {
+		get(t, w.client(opaque), request(t, "GET", "https://"+elsewhere.authority(host)+"/", nil))
+		if v := elsewhere.last().Header["Authorization"]; v != nil {
+			t.Errorf("the other port saw %q", v)
+		}
+	})
+	t.Run("not below or beside an exact host", func(t *testing.T) {
+		get(t, w.client(opaque), request(t, "GET", "https://"+up.authority(other)+"/", nil))
+		if v := up.last().Header["Authorization"]; v != nil {
+			t.Errorf("another host saw %q", v)
+		}
+	})
+	t.Run("not for another integration", func(t *testing.T) {
+		token, _ := w.addToken("team", time.Time{})
+		u := w.proxyURL()
+		u.User = url.UserPassword("team", token)
+		client := w.client(opaque, func(tr *http.Transport) { tr.Proxy = http.ProxyURL(u) })
+		get(t, client, request(t, "GET", w.url("/"), nil))
+		if v := up.last().Header["Authorization"]; v != nil {
+			t.Errorf("another integration's request carried %q", v)
+		}
+	})
+}
+
+// Invariant 6.
+func TestWithoutACredentialNothingIsSent(t *testing.T) {
+	up := newOrigin(t, nil)
+	w := newWorld(t, up, nil, attache.Connection{Name: "pending", Type: attache.OAuth, AllowedDomain: host})
+	resp, body := get(t, w.client(), request(t, "GET", w.url("/"), nil))
+	if resp.StatusCode != 503 || resp.Header.Get("Attache-Error") != string(attache.CodeCredentialUnavailable) || up.count() != 0 {
+		t.Errorf("answer %d %s after %d requests", resp.StatusCode, body, up.count())
+	}
+	if e := w.event(isRequest); e.Decision != attache.Deny || e.Code != attache.CodeCredentialUnavailable {
+		t.Errorf("event %+v", e)
+	}
+}
+
+func TestCookiesGoWhereTheConnectionSaysSo(t *testing.T) {
+	up := newOrigin(t, nil)
+	c := bearer("for-a", host)
+	c.StripCookies = true
+	w := newWorld(t, up, nil, c)
+	r := request(t, "GET", w.url("/"), nil)
+	r.Header.Set("Cookie", "session=mine")
+	get(t, w.client(), r)
+	if v := up.last().Header["Cookie"]; v != nil {
+		t.Errorf("the upstream saw %q", v)
 	}
 }
