@@ -167,8 +167,8 @@ func events(ring *audit.Ring) admin.EventSource {
 // eventually tries until it is done, the time is over or ctx ends, and returns
 // the last try's error.
 func eventually(ctx context.Context, within time.Duration, try func() (done bool, err error)) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
+	over := time.NewTimer(within)
+	defer over.Stop()
 	tick := time.NewTicker(reachEvery)
 	defer tick.Stop()
 	for {
@@ -178,8 +178,10 @@ func eventually(ctx context.Context, within time.Duration, try func() (done bool
 		}
 		select {
 		case <-tick.C:
+		case <-over.C:
+			return err
 		case <-ctx.Done():
-			return errors.Join(err, context.Cause(ctx))
+			return ctx.Err()
 		}
 	}
 }

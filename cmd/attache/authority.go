@@ -100,16 +100,26 @@ func (a *authority) save(ctx context.Context, all []certs.Authority) error {
 // use shows clients all authorities, and then lets the first sign: whoever reads
 // ca.pem once a new leaf is served trusts it.
 func (a *authority) use(all []certs.Authority) error {
-	var bundle []byte
-	for _, one := range all {
-		bundle = append(bundle, one.PEM()...)
-	}
-	if err := writeFile(a.file, bundle, 0o644); err != nil {
+	if err := writeFile(a.file, bundle(all), 0o644); err != nil {
 		return err
 	}
 	a.minter.Use(all[0])
 	a.expiry.Store(&all[0].Certificate().NotAfter)
 	return nil
+}
+
+func bundle(all []certs.Authority) []byte {
+	var b []byte
+	for _, one := range all {
+		b = append(b, one.PEM()...)
+	}
+	return b
+}
+
+// PEM is every certificate that clients should trust.
+func (a *authority) PEM(ctx context.Context) (string, error) {
+	all, err := a.valid(ctx)
+	return string(bundle(all)), err
 }
 
 // Expiry is when the signing certificate ends.

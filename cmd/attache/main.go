@@ -76,7 +76,7 @@ func newRoot(a *app) *cobra.Command {
 	a.register(flags, "data-dir")
 
 	root.AddCommand(
-		newServeCommand(a),
+		newServeCommand(a), newRunCommand(a), newEnvCommand(a), newHealthcheckCommand(a),
 		newIntegrationCommand(a), newTokenCommand(a), newAdminTokenCommand(a), newConnectionCommand(a),
 		newExplainCommand(a), newCACommand(a), newConfigCommand(a), newVersionCommand(),
 	)
@@ -102,6 +102,9 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	case errors.As(err, &usage) || !a.running:
 		a.complain(err)
 		fmt.Fprintf(a.err, "Run '%s --help' for usage.\n", cmd.CommandPath())
+		if cmd.Name() == runName {
+			return exitRun
+		}
 		return exitUsage
 	default:
 		a.complain(err)

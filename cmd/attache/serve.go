@@ -1,16 +1,181 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/template"
+	"time"
+
 	"github.com/spf13/cobra"
+
+	"attache"
+	"attache/configs"
+	"attache/store"
 )
 
 func newServeCommand(a *app) *cobra.Command {
+	background := false
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the proxy, the admin API and the metrics",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return nil },
+		Long: "Runs the proxy, the admin API with its UI, and the metrics until SIGINT or SIGTERM. The first start\n" +
+			"makes the CA, the key, and the integration \"default\" with an access token, and prints how to use it.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if background {
+				return a.serveBackground(cmd.Context())
+			}
+			cfg, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			return a.serve(cmd.Context(), cfg, a.introduce)
+		},
 	}
 	a.register(cmd.Flags())
+	cmd.Flags().BoolVar(&background, backgroundFlag, false, "")
+	_ = cmd.Flags().MarkHidden(backgroundFlag) // it exists
 	return cmd
+}
+
+// serve runs a server until it is told to end. Once it listens it calls started.
+func (a *app) serve(ctx context.Context, cfg configs.Config, started func(context.Context, *server) error) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal finds nobody waiting for it, and ends the program at once.
+	context.AfterFunc(ctx, stop)
+
+	a.warnOfVariables()
+	if cfg.Production && cfg.MasterKey == "" {
+		a.warn("the master key is a generated file beside the database, and whoever copies the directory has both: set master_key to file:, env: or credential:")
+	}
+	log := newLog(a.err, cfg.Log)
+	s, err := a.newServer(ctx, cfg, log)
+	if errors.Is(err, store.ErrInUse) {
+		err = a.whoUses(ctx, cfg, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := started(ctx, s); err != nil {
+		return errors.Join(err, s.close())
+	}
+	log.Info("attache is serving", "version", programVersion(), "data_dir", cfg.DataDir,
+		"proxy", address(s.listeners.proxy), "admin", address(s.admin), "metrics", address(s.listeners.metrics))
+	err = s.run(ctx)
+	log.Info("attache has ended")
+	return errors.Join(err, s.close())
+}
+
+// whoUses adds to store.ErrInUse what the other says of itself.
+func (a *app) whoUses(ctx context.Context, cfg configs.Config, inUse error) error {
+	c, err := localAPI(ctx, cfg.DataDir)
+	if err != nil {
+		return inUse
+	}
+	defer c.Close()
+	status, err := c.Status(ctx)
+	if err != nil {
+		return inUse
+	}
+	return fmt.Errorf("%w (its proxy listens on %s, and it has run since %s)", inUse, status.ProxyAddress, status.StartedAt.Local().Format(time.DateTime))
+}
+
+func newLog(w io.Writer, c configs.Log) *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.Level}
+	if c.Format == configs.FormatJSON {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// introduction is what a server prints about itself on stdout. It is for people
+// and shells alike: what is to be pasted begins in the third column.
+var introduction = template.Must(template.New("").Parse(`
+Attaché is serving.
+
+  proxy     {{.Proxy}}
+{{- with .Admin}}
+  API, UI   http://{{.}}/{{end}}
+{{- with .Metrics}}
+  metrics   http://{{.}}/metrics{{end}}
+  data      {{.DataDir}}
+{{if .Variables}}
+This is the first start. It made a CA, a key, and the integration "default" with an access
+token that is shown here and never again. In another shell:
+
+{{range .Variables}}  {{.}}
+{{end}}  curl -sSI https://example.com/
+
+Other clients need other variables; this sets all of them:
+{{else}}
+In another shell, this sets the variables that clients need, with a new access token:
+{{end}}
+  eval "$({{.Program}} env)"
+{{- if not .Variables}}
+  curl -sSI https://example.com/
+{{- end}}
+
+A request gets a credential once there is a connection for its host:
+
+  {{.Program}} connection create NAME --integration default --type bearer_token --allowed-domain HOST
+
+`))
+
+// introduce prints how to use the server.
+func (a *app) introduce(ctx context.Context, s *server) error {
+	words := struct {
+		Proxy, Admin, Metrics, DataDir, Program string
+		Variables                               []string
+	}{
+		Proxy: s.proxyURL(), Admin: reachable(address(s.admin)), Metrics: reachable(address(s.listeners.metrics)),
+		DataDir: s.cfg.DataDir, Program: shellQuoted(os.Args[0]),
+	}
+	if s.data.fresh && !s.cfg.Production {
+		var err error
+		if words.Variables, err = a.firstVariables(ctx, s); err != nil {
+			return err
+		}
+	}
+	var out strings.Builder
+	if err := introduction.Execute(&out, words); err != nil {
+		return err
+	}
+	_, err := io.WriteString(a.out, out.String())
+	return err
+}
+
+// firstVariables are lines for a shell, with a token that outlasts this start.
+func (a *app) firstVariables(ctx context.Context, s *server) ([]string, error) {
+	token := newAccessToken()
+	if err := s.data.store.CreateAccessToken(ctx, attache.AccessToken{
+		ID: token.id, Integration: defaultIntegration, Hash: token.hash, CreatedAt: time.Now().UTC(),
+	}); err != nil {
+		return nil, err
+	}
+	ca, err := s.data.authority.PEM(ctx)
+	if err != nil {
+		return nil, err
+	}
+	set, err := a.clientVariables(grant{
+		proxyURL: s.proxyURL(), user: defaultIntegration, token: token.text, ca: ca, dir: s.cfg.DataDir,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, v := range set {
+		switch v.name {
+		case "HTTPS_PROXY", "https_proxy", "http_proxy", "CURL_CA_BUNDLE", "SSL_CERT_FILE":
+			lines = append(lines, "export "+v.name+"="+shellQuoted(v.value))
+		}
+	}
+	return lines, nil
 }

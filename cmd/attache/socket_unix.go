@@ -13,3 +13,6 @@ import (
 func notListening(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
+
+// addressInUse reports whether a port could not be had because somebody has it.
+func addressInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }

@@ -12,3 +12,6 @@ import (
 func notListening(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, windows.WSAECONNREFUSED) || errors.Is(err, windows.WSAENETDOWN)
 }
+
+// addressInUse reports whether a port could not be had because somebody has it.
+func addressInUse(err error) bool { return errors.Is(err, windows.WSAEADDRINUSE) }

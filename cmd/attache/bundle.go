@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// runDir is the directory <data-dir>/run: files that clients read because a
+// variable names them. Each is written anew by every run and env, in one step,
+// under a name that follows from the file that the variable named before; so
+// there are as many as there are such files. Those that nobody has asked for in a
+// month go.
+type runDir struct {
+	path string
+	ca   string // PEM of our own
+	done map[string]bool
+}
+
+const runFileLife = 30 * 24 * time.Hour
+
+func newRunDir(dataDir, ca string) (*runDir, error) {
+	d := &runDir{path: filepath.Join(dataDir, "run"), ca: ca, done: map[string]bool{}}
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, err
+	}
+	d.sweep()
+	return d, nil
+}
+
+// sweep removes what is old. A file that cannot be removed stays.
+func (d *runDir) sweep() {
+	entries, _ := os.ReadDir(d.path)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && !e.IsDir() && time.Since(info.ModTime()) > runFileLife {
+			_ = os.Remove(filepath.Join(d.path, e.Name()))
+		}
+	}
+}
+
+// bundle is a file with our CA and what the variable named before; where it
+// named nothing, with the system's roots if the variable replaces them.
+func (d *runDir) bundle(before string, replaces bool) (string, error) {
+	name := "ca-system.pem"
+	switch {
+	case before != "":
+		name = "ca-" + nameOf(before) + ".pem"
+	case !replaces:
+		name = "ca.pem"
+	}
+	path := filepath.Join(d.path, name)
+	if filepath.Dir(before) == d.path {
+		path = before // a run within a run
+	}
+	if d.done[path] {
+		return path, nil
+	}
+	var base []byte
+	var err error
+	switch {
+	case before != "":
+		base, err = readCertificates(before)
+	case replaces:
+		base, err = systemRoots()
+	}
+	if err != nil {
+		return "", fmt.Errorf("certificates that clients trust already: %w", err)
+	}
+	d.done[path] = true
+	return path, d.write(path, joinCertificates(base, []byte(d.ca)))
+}
+
+// readCertificates reads a file, or all files of a directory, which some clients
+// take as well.
+func readCertificates(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return os.ReadFile(path)
+	}
+	files, err := filepath.Glob(filepath.Join(path, "*"))
+	if err != nil {
+		return nil, err
+	}
+	var all []byte
+	for _, f := range files {
+		if info, err := os.Stat(f); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		one, err := os.ReadFile(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(append(all, one...), '\n')
+	}
+	return all, nil
+}
+
+// write replaces a file, unless it says the same already; then it notes that it
+// is in use.
+func (d *runDir) write(path string, content []byte) error {
+	if is, err := os.ReadFile(path); err == nil && bytes.Equal(is, content) {
+		now := time.Now()
+		return os.Chtimes(path, now, now)
+	}
+	return writeFile(path, content, 0o600)
+}
+
+// joinCertificates has each certificate of both once.
+func joinCertificates(parts ...[]byte) []byte {
+	var out bytes.Buffer
+	seen := map[[sha256.Size]byte]bool{}
+	for _, rest := range parts {
+		for {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				break
+			}
+			if sum := sha256.Sum256(block.Bytes); !seen[sum] {
+				seen[sum] = true
+				out.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
+			}
+		}
+	}
+	return out.Bytes()
+}
+
+// ours marks the lines that we add to a file of somebody else's content.
+const ours = "# Added by attache:\n"
+
+// file is a file with what another says, which may not exist, and a line of ours
+// that counts for more because it comes last.
+func (d *runDir) file(name, before, line string) (string, error) {
+	path := filepath.Join(d.path, name)
+	if filepath.Dir(before) == d.path {
+		return before, nil // a run within a run
+	}
+	var content []byte
+	if before != "" {
+		var err error
+		if content, err = os.ReadFile(before); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		path = filepath.Join(d.path, strings.TrimSuffix(name, filepath.Ext(name))+"-"+nameOf(before)+filepath.Ext(name))
+	}
+	if len(content) > 0 && content[len(content)-1] != '\n' {
+		content = append(content, '\n')
+	}
+	return path, d.write(path, append(content, ours+line...))
+}
+
+// php is a directory with one file of settings.
+func (d *runDir) php(settings string) (string, error) {
+	dir := filepath.Join(d.path, "php")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return dir, d.write(filepath.Join(dir, "attache.ini"), []byte(settings))
+}
+
+// nameOf is a short name for a file that is always the same.
+func nameOf(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return hex.EncodeToString(sum[:6])
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"attache"
+	"attache/client"
+	"attache/configs"
+	"attache/secret"
+	"attache/store"
+)
+
+// grant is what a client needs to use the proxy.
+type grant struct {
+	proxyURL string // without the user
+	user     string // INTEGRATION or INTEGRATION.CONNECTION
+	token    secret.Text
+	ca       string // PEM, what has to be trusted
+	dir      string // data directory, for the files that variables name
+}
+
+// url is the proxy's, with user and password. This is where the token comes out:
+// a client can have it in no other way.
+func (g grant) url() (string, error) {
+	scheme, host, ok := strings.Cut(g.proxyURL, "://")
+	if !ok {
+		return "", fmt.Errorf("%q is not the URL of a proxy", g.proxyURL)
+	}
+	full := secret.Concat(secret.New(scheme+"://"+url.User(g.user).String()+":"), g.token, secret.New("@"+host))
+	text, err := secret.Outgoing{Text: full}.MarshalText()
+	return string(text), err
+}
+
+// grantFor is a run's grant. It starts a server where none runs. What release
+// does must be done when the command has ended.
+func (a *app) grantFor(ctx context.Context, cfg configs.Config, who identity) (grant, func(), error) {
+	g := grant{user: who.user(), dir: cfg.DataDir}
+	if url := a.server(); url != "" {
+		return a.remoteGrant(ctx, url, who.integration, g)
+	}
+	token := newAccessToken()
+	var l *lease
+	err := eventually(ctx, reachTimeout, func() (done bool, err error) {
+		if l, err = takeLease(ctx, cfg.DataDir, who.integration, token); !errors.Is(err, errNoServer) {
+			return true, err
+		}
+		err = a.inBackground(ctx, cfg)
+		return err != nil && !errors.Is(err, store.ErrInUse), err
+	})
+	if errors.Is(err, attache.ErrNotFound) {
+		err = noIntegration(err, who.integration)
+	}
+	if err != nil {
+		return grant{}, nil, err
+	}
+	g.proxyURL, g.ca, g.token = l.ProxyURL, l.CA, token.text
+	kept := make(chan struct{})
+	ctx, end := context.WithCancel(ctx)
+	go func() {
+		defer close(kept)
+		a.keep(ctx, l, func() (*lease, error) { return takeLease(ctx, cfg.DataDir, who.integration, token) })
+	}()
+	return g, func() {
+		end()
+		<-kept
+	}, nil
+}
+
+// keep holds a lease until ctx ends. Should the server end before, it says so,
+// and takes the lease again from one that comes back.
+func (a *app) keep(ctx context.Context, l *lease, again func() (*lease, error)) {
+	for {
+		select {
+		case <-ctx.Done():
+			l.end()
+			return
+		case <-l.lost:
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		fmt.Fprintf(a.err, "attache: the server at %s has ended: until it is back, the command's requests fail\n", l.ProxyURL)
+		next := leaseAgain(ctx, again)
+		if next == nil {
+			return
+		}
+		if next.ProxyURL != l.ProxyURL {
+			fmt.Fprintf(a.err, "attache: there is a server again, but at %s: restart the command for its requests to go there\n", next.ProxyURL)
+		} else {
+			fmt.Fprintf(a.err, "attache: the server at %s is back\n", l.ProxyURL)
+		}
+		l = next
+	}
+}
+
+// again1 tries until there is a lease, or is nil when ctx ends.
+func leaseAgain(ctx context.Context, again func() (*lease, error)) *lease {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if l, err := again(); err == nil {
+			return l
+		}
+	}
+}
+
+// remoteTokenLife bounds the access token of a run against a server that was
+// named, should the run end without revoking it.
+const remoteTokenLife = 7 * 24 * time.Hour
+
+// remoteGrant is a grant from a server that was named. There are no leases over
+// TCP: the token is stored there, and revoked by release.
+func (a *app) remoteGrant(ctx context.Context, server, integration string, g grant) (grant, func(), error) {
+	c, err := a.remoteAPI(server)
+	if err != nil {
+		return grant{}, nil, err
+	}
+	g, id, err := issued(ctx, c, server, integration, time.Now().Add(remoteTokenLife), g)
+	if err != nil {
+		c.Close()
+		return grant{}, nil, err
+	}
+	return g, func() {
+		defer c.Close()
+		if err := c.RevokeAccessToken(context.WithoutCancel(ctx), integration, id); err != nil && !errors.Is(err, attache.ErrNotFound) {
+			a.warn("the access token %s is valid until it expires: %v", id, err)
+		}
+	}, nil
+}
+
+// issued completes a grant with an access token that is made over the API, and
+// returns its ID.
+func issued(ctx context.Context, c *client.Client, server, integration string, expires time.Time, g grant) (grant, string, error) {
+	status, err := c.Status(ctx)
+	if err != nil {
+		return g, "", err
+	}
+	ca, err := c.CA(ctx)
+	if err != nil {
+		return g, "", err
+	}
+	token, err := c.CreateAccessToken(ctx, integration, expires)
+	if errors.Is(err, attache.ErrNotFound) {
+		err = noIntegration(err, integration)
+	}
+	if err != nil {
+		return g, "", err
+	}
+	g.ca, g.token = ca.PEM, token.Token.Text
+	if g.proxyURL == "" {
+		g.proxyURL = "http://" + seenFrom(server, status.ProxyAddress)
+	}
+	return g, token.ID, nil
+}
+
+// seenFrom is the proxy's address for a client that reaches the same machine's
+// API at a URL: a proxy on every interface is where the API is.
+func seenFrom(api, listening string) string {
+	u, err := url.Parse(api)
+	addr, err2 := netip.ParseAddrPort(listening)
+	if err != nil || err2 != nil || u.Hostname() == "" || !addr.Addr().IsUnspecified() {
+		return reachable(listening)
+	}
+	_, port, _ := net.SplitHostPort(listening)
+	return net.JoinHostPort(u.Hostname(), port)
+}

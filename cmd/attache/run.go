@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"attache/configs"
+)
+
+const runName = "run"
+
+// Exit codes of run that are not the command's, as env(1) and sudo(8) have them.
+const (
+	exitRun           = 125 // run itself failed
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitSignal        = 128 // and the signal's number
+)
+
+// identity is who a client is to the proxy.
+type identity struct {
+	integration string
+	connection  string // the one that it names; empty: the one for each host
+}
+
+// user is the proxy's user name for it.
+func (i identity) user() string {
+	if i.connection == "" {
+		return i.integration
+	}
+	return i.integration + "." + i.connection
+}
+
+// identityFlags give a command --integration and --connection.
+func (a *app) identityFlags(cmd *cobra.Command) func() identity {
+	integration := a.integrationFlag(cmd)
+	connection := cmd.Flags().String("connection", "", "the one connection whose credential may be used; without it, the one for each host")
+	return func() identity { return identity{*integration, *connection} }
+}
+
+func newRunCommand(a *app) *cobra.Command {
+	var who func() identity
+	scrubs := false
+	cmd := &cobra.Command{
+		Use:   runName + " [flags] [--] COMMAND [ARG...]",
+		Short: "Run a command whose requests get their credentials here",
+		Long: "Runs a command with every variable that clients need to go through the proxy and to trust its CA.\n" +
+			"Where no server runs, one is started in the background, which all later runs share and which ends after\n" +
+			"five idle minutes. The command's access token is never stored; it ends with the command.\n\n" +
+			"The exit code is the command's, 128 and the signal where one ended it, 125 where run itself failed, 126 where\n" +
+			"the command cannot be executed and 127 where there is none.",
+		Example: "  attache run -- curl -sS https://api.example.com/me\n  attache run --integration support-bot python bot.py",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			environ := a.environ
+			if scrubs {
+				environ = a.scrub(environ)
+			}
+			return a.run(cmd.Context(), who(), environ, args)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false)
+	who = a.identityFlags(cmd)
+	flags.BoolVar(&scrubs, "scrub-env", false, "replace the credentials in the command's environment by placeholders, and say which")
+	return cmd
+}
+
+// run runs the command in an environment that is completed, and returns what it
+// ended with.
+func (a *app) run(ctx context.Context, who identity, environ, args []string) error {
+	program, err := exec.LookPath(args[0])
+	if err != nil {
+		return cannotRun(args[0], err)
+	}
+	cfg, err := a.loadConfig()
+	if err != nil {
+		return &exitError{exitRun, err}
+	}
+	g, release, err := a.grantFor(ctx, cfg, who)
+	if err != nil {
+		return &exitError{exitRun, err}
+	}
+	defer release()
+	vars, err := a.clientVariables(g)
+	if err != nil {
+		return &exitError{exitRun, err}
+	}
+	child := exec.Command(program, args[1:]...)
+	child.Args[0] = args[0]
+	child.Env = applied(withoutOwn(environ, cfg), vars)
+	child.Stdin, child.Stdout, child.Stderr = a.in, a.out, a.err
+
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, forwarded()...)
+	defer signal.Stop(signals)
+	if err := child.Start(); err != nil {
+		return cannotRun(args[0], err)
+	}
+	defer forward(signals, child.Process)()
+	// Its error is what the state says, or about copying, which is not done here.
+	_ = child.Wait()
+	if code := exitCode(child.ProcessState); code != exitOK {
+		return &exitError{code: code}
+	}
+	return nil
+}
+
+// cannotRun says why a command did not begin.
+func cannotRun(name string, err error) error {
+	var of *exec.Error
+	var path *fs.PathError
+	if errors.As(err, &of) {
+		err = of.Err
+	} else if errors.As(err, &path) {
+		err = path.Err
+	}
+	code := exitNotExecutable
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		code = exitNotFound
+	}
+	return &exitError{code, fmt.Errorf("%s: %w", name, err)}
+}
+
+// forward passes signals on to the child until stop. What the terminal sends,
+// the child gets without us.
+func forward(signals <-chan os.Signal, child *os.Process) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case s := <-signals:
+				if !fromTerminal(s) {
+					_ = child.Signal(s) // it may have ended
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+// withoutOwn is an environment without our own secrets: the command is given the
+// use of credentials, not the keys to them.
+func withoutOwn(environ []string, cfg configs.Config) []string {
+	own := []variable{
+		{name: adminTokenVariable, unset: true}, {name: adminTokenFileVariable, unset: true},
+		{name: "ATTACHE_UPSTREAM_PROXY", unset: true},
+	}
+	if name, ok := strings.CutPrefix(cfg.MasterKey, "env:"); ok {
+		own = append(own, variable{name: name, unset: true})
+	}
+	return applied(environ, own)
+}
+
+// placeholder stands for a credential. Programs that demand one are content with
+// it, and where the proxy has the real one, it takes the place of this.
+const placeholder = "attache-placeholder"
+
+// scrub replaces what looks like a credential, and says where.
+func (a *app) scrub(environ []string) []string {
+	var scrubbed, names []string
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if value != "" && isCredential(name) {
+			names = append(names, name)
+			e = name + "=" + placeholder
+		}
+		scrubbed = append(scrubbed, e)
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(a.err, "attache: replaced by placeholders in the command's environment: %s\n", strings.Join(names, ", "))
+	}
+	return scrubbed
+}
+
+// isCredential goes by the name. Names of files are no credentials.
+func isCredential(name string) bool {
+	name = strings.ToUpper(name)
+	for _, suffix := range []string{
+		"API_KEY", "APIKEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", "_PASSWORD", "_PASSWD", "_PRIVATE_KEY", "_CREDENTIALS",
+		"_PAT", "_API_TOKEN", "_AUTH",
+	} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return name == "TOKEN" || name == "PASSWORD" || name == "SECRET"
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// drainTimeout is for the API's requests to end. The proxy's have their own.
+	drainTimeout = 5 * time.Second
+	// endTimeout is for everything to end, once it is told to.
+	endTimeout = 15 * time.Second
+
+	httpHeadTimeout = 10 * time.Second
+	httpReadTimeout = time.Minute
+	httpIdleTimeout = 2 * time.Minute
+	httpHeadBytes   = 64 << 10
+)
+
+var errSlowEnd = errors.New("what was under way did not end in time and was cut off")
+
+// run serves until ctx ends, or nothing has happened for the configured time;
+// then it ends what is under way, politely, and returns. The log of events ends
+// last, after all that writes to it.
+func (s *server) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	logs, stopLogs := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLogs()
+
+	var writers, servers errgroup.Group
+	if s.audit != nil {
+		writers.Go(func() error { return s.audit.Run(logs) })
+	}
+	serve := func(run func(context.Context) error) {
+		servers.Go(func() error {
+			defer stop() // one that fails ends the others
+			return run(ctx)
+		})
+	}
+	serve(func(ctx context.Context) error { return s.proxy.Serve(ctx, s.listeners.proxy) })
+	serve(s.serving(s.socket, s.socketHandler()))
+	if s.admin != nil {
+		serve(s.serving(s.admin, s.idle.watching(s.api)))
+	}
+	if s.listeners.metrics != nil {
+		serve(s.serving(s.listeners.metrics, s.metricsHandler()))
+	}
+	if s.cfg.IdleExit > 0 {
+		serve(s.endWhenIdle)
+	}
+	s.ready.Store(true)
+
+	<-ctx.Done()
+	s.ready.Store(false)
+	close(s.draining)
+	return within(endTimeout, func() error {
+		err := servers.Wait()
+		stopLogs()
+		return errors.Join(err, writers.Wait())
+	})
+}
+
+// within is the error of f, or errSlowEnd if that takes too long. Then the
+// program is about to end, and f with it.
+func within(d time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	timeout := time.NewTimer(d)
+	defer timeout.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timeout.C:
+		return errSlowEnd
+	}
+}
+
+// serving serves HTTP on a listener until its context ends.
+func (s *server) serving(ln net.Listener, h http.Handler) func(context.Context) error {
+	return func(ctx context.Context) error {
+		srv := &http.Server{
+			Handler:           h,
+			ReadHeaderTimeout: httpHeadTimeout,
+			ReadTimeout:       httpReadTimeout,
+			IdleTimeout:       httpIdleTimeout,
+			MaxHeaderBytes:    httpHeadBytes,
+			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		}
+		ended := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			defer close(ended)
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+			defer cancel()
+			if srv.Shutdown(drain) != nil {
+				_ = srv.Close()
+			}
+		})
+		err := srv.Serve(ln)
+		if !stop() {
+			<-ended
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
+	}
+}
+
+// socketHandler is the API without a token, and leases.
+func (s *server) socketHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", s.api.Trusted())
+	mux.HandleFunc("POST "+leasePath, s.serveLease)
+	return s.idle.watching(mux)
+}
+
+// metricsHandler answers those who watch the server. Being watched does not keep
+// it from being idle.
+func (s *server) metricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metrics.Handler())
+	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "attache is alive\n")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.ready.Load() {
+			http.Error(w, "attache is not ready: it is starting or ending", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "attache is ready\n")
+	})
+	return mux
+}
+
+// endWhenIdle returns when there has been no tunnel, no request and no lease for
+// the configured time.
+func (s *server) endWhenIdle(ctx context.Context) error {
+	tick := time.NewTicker(min(max(s.cfg.IdleExit/10, time.Millisecond), time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if s.proxy.Stats().Tunnels > 0 {
+			s.idle.touch()
+		}
+		if s.idle.over(s.cfg.IdleExit) {
+			s.log.Info("nobody came for so long: ending", slog.Duration("idle_exit", s.cfg.IdleExit))
+			return nil
+		}
+	}
+}

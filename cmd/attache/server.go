@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"attache"
+	"attache/admin"
+	"attache/audit"
+	"attache/configs"
+	"attache/metrics"
+	"attache/policy"
+	"attache/proxy"
+)
+
+// server is everything that serves one data directory, assembled from a
+// configuration. What it is made of does not know of each other; here it is put
+// together, in this order: the store, what follows its changes (the index, the
+// CA, the metrics), what takes events, the proxy, and the API over all of it.
+type server struct {
+	cfg  configs.Config
+	log  *slog.Logger
+	data *data
+	listeners
+
+	ring     *audit.Ring
+	audit    *audit.Log // nil: off
+	logFile  io.Closer  // nil: the log of events is no file
+	metrics  *metrics.Metrics
+	proxy    *proxy.Proxy
+	api      *admin.API
+	idle     *idle
+	unfollow func()
+
+	ready    atomic.Bool
+	draining chan struct{} // closed when the server begins to end
+}
+
+// newServer opens and assembles everything and begins nothing. Run it, and
+// close it whether it ran or not.
+func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logger) (s *server, err error) {
+	s = &server{
+		cfg: cfg, log: log,
+		idle:     &idle{last: time.Now()},
+		draining: make(chan struct{}),
+		unfollow: func() {},
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+			s = nil
+		}
+	}()
+	if s.data, err = a.openData(ctx, cfg); err != nil {
+		return s, err
+	}
+	if s.listeners, err = listen(ctx, cfg); err != nil {
+		return s, err
+	}
+	if err := s.openAudit(a.out, a.err); err != nil {
+		return s, err
+	}
+	census := newCensus()
+	s.newMetrics(census)
+	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, census.changed); err != nil {
+		return s, err
+	}
+	if s.proxy, err = s.newProxy(); err != nil {
+		return s, err
+	}
+	s.api, err = s.newAPI()
+	return s, err
+}
+
+// close releases what newServer took.
+func (s *server) close() error {
+	s.unfollow()
+	s.listeners.close()
+	var errs []error
+	if s.logFile != nil {
+		errs = append(errs, s.logFile.Close())
+	}
+	if s.data != nil {
+		errs = append(errs, s.data.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openAudit makes what takes the events: the ring for the API, and the log.
+func (s *server) openAudit(out, err io.Writer) error {
+	s.ring = audit.NewRing(max(s.cfg.Events.Keep, 1))
+	var to io.Writer
+	switch where := s.cfg.Log.Events; where {
+	case configs.EventsOff:
+		return nil
+	case configs.EventsToStdout:
+		to = out
+	case configs.EventsToStderr:
+		to = err
+	default:
+		f, err := os.OpenFile(where, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("log.events: %w", err)
+		}
+		s.logFile, to = f, f
+	}
+	s.audit = audit.NewLog(to, audit.LogOptions{})
+	return nil
+}
+
+// newMetrics makes the metrics. What they ask for is there by the time of the
+// first scrape.
+func (s *server) newMetrics(c *census) {
+	o := metrics.Options{
+		Version: programVersion(), Revision: revision(),
+		Proxy:       func() metrics.ProxyStats { return metrics.ProxyStats(s.proxy.Stats()) },
+		Leaves:      func() metrics.LeafStats { return metrics.LeafStats(s.data.minter.Stats()) },
+		Store:       func() metrics.StoreStats { return metrics.StoreStats(s.data.store.Stats()) },
+		Connections: c.connections,
+		CAExpiry:    s.data.authority.Expiry,
+	}
+	if s.audit != nil {
+		o.Audit = func() metrics.AuditStats { return metrics.AuditStats(s.audit.Stats()) }
+	}
+	s.metrics = metrics.New(o)
+}
+
+// sink is where the proxy's events go.
+func (s *server) sink() audit.Sink {
+	sinks := []audit.Sink{s.ring.Record, s.metrics.Record, func(attache.Event) { s.idle.touch() }}
+	if s.audit != nil {
+		sinks = append(sinks, s.audit.Record)
+	}
+	return audit.Fanout(sinks...)
+}
+
+func (s *server) newProxy() (*proxy.Proxy, error) {
+	up, lim := s.cfg.Upstream, s.cfg.Limits
+	roots, err := upstreamRoots(up.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	hosts := map[string]netip.Addr{}
+	for _, h := range up.Hosts {
+		target, err := policy.ParseTarget("https", h.Host)
+		if err != nil {
+			return nil, fmt.Errorf("upstream.hosts: %q: %w", h.Host, err)
+		}
+		hosts[target.Host] = h.Address
+	}
+	return proxy.New(proxy.Settings{
+		Unmatched: s.cfg.Unmatched,
+		Upstream: proxy.Upstream{
+			AllowPrivate: up.AllowPrivate, Hosts: hosts, Own: s.own, Roots: roots, Parent: up.Proxy,
+			ConnectTimeout: up.ConnectTimeout, TLSTimeout: up.TLSTimeout,
+			ResponseTimeout: up.ResponseTimeout, IdleTimeout: up.IdleTimeout,
+			MaxIdlePerHost: up.MaxIdlePerHost, MaxPerHost: up.MaxPerHost, DisableHTTP2: !up.HTTP2,
+		},
+		Limits: proxy.Limits{
+			Connections: lim.Connections, HeadBytes: int(lim.HeadBytes), HeadTimeout: lim.HeadTimeout,
+			IdleTimeout: lim.IdleTimeout, WriteTimeout: lim.WriteTimeout, Streams: lim.StreamsPerConnection,
+		},
+	}, proxy.Collaborators{
+		Index: s.data.live.Current, Leaf: s.data.minter.Leaf, Record: s.sink(), Log: s.log,
+	})
+}
+
+// upstreamRoots are the system's roots and those in a PEM file; nil where there
+// is none, which means the system's.
+func upstreamRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("upstream.ca_file: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, err
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("upstream.ca_file: %s holds no certificate in PEM: name a file of root certificates", file)
+	}
+	return roots, nil
+}
+
+func (s *server) newAPI() (*admin.API, error) {
+	return admin.New(admin.Options{
+		Store: s.data.store, Events: events(s.ring), Authority: s.data.authority,
+		Index: s.data.live, Unmatched: s.cfg.Unmatched, Hosts: s.cfg.Admin.Hosts,
+		Instance: admin.Instance{
+			Version: programVersion(), StartedAt: time.Now(), DataDir: s.cfg.DataDir,
+			ProxyAddress: address(s.listeners.proxy), AdminAddress: address(s.admin), MetricsAddress: address(s.listeners.metrics),
+		},
+		Done: s.draining, Logger: s.log,
+	})
+}
+
+// proxyURL is how clients on this machine reach the proxy, without the user.
+func (s *server) proxyURL() string {
+	scheme := "http://"
+	if s.cfg.ListenTLS.CertificateFile != "" {
+		scheme = "https://"
+	}
+	return scheme + reachable(address(s.listeners.proxy))
+}
+
+// reachable is an address to dial for one to listen on: every interface is
+// reached by loopback.
+func reachable(listening string) string {
+	a, err := netip.ParseAddrPort(listening)
+	if err != nil || !a.Addr().IsUnspecified() {
+		return listening
+	}
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if a.Addr().Is6() {
+		loopback = netip.IPv6Loopback() // Linux: [::] takes IPv4 too, others may not
+	}
+	return netip.AddrPortFrom(loopback, a.Port()).String()
+}
+
+// revision is the commit that the program was built from, where Go recorded it.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value
+		}
+	}
+	return ""
+}
