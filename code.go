@@ -32,6 +32,7 @@ const (
 // Codes of what went wrong on the way.
 const (
 	CodeCredentialUnavailable Code = "credential_unavailable" // nothing was sent
+	CodeOverloaded            Code = "overloaded"             // a bound of ours is reached
 	CodeDNSError              Code = "dns_error"
 	CodeDNSTimeout            Code = "dns_timeout"
 	CodeConnectionRefused     Code = "connection_refused"
@@ -73,6 +74,7 @@ var codes = map[Code]struct {
 	CodeProxyLoop:           {403, "proxy_loop_detected", "The target is this proxy"},
 
 	CodeCredentialUnavailable: {503, "proxy_internal_error", "The credential is not available"},
+	CodeOverloaded:            {503, "connection_limit_reached", "The proxy is at its limit"},
 	CodeDNSError:              {502, "dns_error", "The host name does not resolve"},
 	CodeDNSTimeout:            {504, "dns_timeout", "The name server did not answer"},
 	CodeConnectionRefused:     {502, "connection_refused", "The upstream refused the connection"},
