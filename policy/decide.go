@@ -95,8 +95,8 @@ func (in *integration) decideNamed(q Query) (attache.Decision, *entry) {
 	e, ok := in.names.get(q.Connection)
 	if !ok {
 		return deny(attache.CodeUnknownConnection,
-			"integration %q has no connection %q: see attache connection list --integration %s",
-			q.Integration, q.Connection, q.Integration), nil
+			"integration %q has no connection %s: see attache connection list --integration %s",
+			q.Integration, quotable(q.Connection), q.Integration), nil
 	}
 	c := e.connection
 	if !Covers(c.AllowedDomain, q.Target.Host) {
@@ -198,4 +198,13 @@ func ports(c *attache.Connection) string {
 
 func deny(code attache.Code, format string, args ...any) attache.Decision {
 	return attache.Decision{Action: attache.Deny, Code: code, Reason: fmt.Sprintf(format, args...)}
+}
+
+// quotable is a name that a client gave, for a sentence. What cannot be a name, or
+// may be an access token in the wrong place, is not repeated.
+func quotable(name string) string {
+	if _, err := ParseName("connection", name); err != nil || strings.HasPrefix(name, string(attache.AccessTokenPrefix)) {
+		return "of the name that the client gave"
+	}
+	return strconv.Quote(name)
 }
