@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -24,129 +25,120 @@ import (
 
 const (
 	testTimeout = 60 * time.Second
-	// testTokenLife is for when the token cannot be revoked afterwards.
-	testTokenLife = 2 * time.Minute
-	maxProblem    = 64 << 10 // bytes
+	maxProblem  = 64 << 10 // bytes
 )
 
 // connectionTest is one request through the proxy.
 type connectionTest struct {
-	integration, host, path, method string
+	host   string // empty: the allowed domain
+	path   string
+	method string
 }
 
 func newConnectionTest(a *app) *cobra.Command {
+	t := connectionTest{method: http.MethodGet}
 	cmd := &cobra.Command{
 		Use:   "test NAME",
 		Short: "Send one request with a connection's credential",
-		Long: `Send one request through the proxy to the connection's domain and say how it was answered.
-It takes a running server. The access token that it uses is revoked afterwards.`,
+		Long: `Send one request through the proxy to the connection's domain, and say how it was answered.
+Where no server runs, one is started in the background. The access token that this takes is
+gone afterwards.`,
 		Example: `  attache connection test tickets --path /api/v2/users/me
-  attache connection test wiki --host team.wiki.example --method GET`,
+  attache connection test wiki --host team.wiki.example --method HEAD`,
 		Args: exactly("NAME"),
 	}
-	var t connectionTest
 	integration := a.integrationFlag(cmd)
 	a.completeName(cmd, connectionNames(integration))
-	flags := cmd.Flags()
 	choiceFlag(cmd, &t.method, flagName{long: "method"}, "method of the request", http.MethodGet, http.MethodHead)
-	flags.Lookup("method").DefValue, t.method = http.MethodGet, http.MethodGet
+	flags := cmd.Flags()
 	flags.StringVar(&t.path, "path", "/", "path and query to ask for")
-	flags.StringVar(&t.host, "host", "", "host to ask, below the domain of a wildcard (default the allowed domain)")
-	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, args []string) error {
-		t.integration = *integration
-		ctx, cancel := context.WithTimeout(ctx, testTimeout)
+	flags.StringVar(&t.host, "host", "", "host to ask, below the domain of a wildcard (default the domain itself)")
+	for _, name := range []string{"path", "host"} {
+		completeWith(cmd, name, cobra.NoFileCompletions)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var found client.Connection
+		if err := a.withAPI(cmd, func(ctx context.Context, c *client.Client) (err error) {
+			found, err = findConnection(ctx, c, *integration, args[0])
+			return err
+		}); err != nil {
+			return err
+		}
+		r, err := t.request(found)
+		if err != nil {
+			return err
+		}
+		cfg, err := a.loadConfig()
+		if err != nil {
+			return err
+		}
+		g, release, err := a.grantFor(cmd.Context(), cfg, identity{*integration, found.Name})
+		if err != nil {
+			return err
+		}
+		defer release()
+		ctx, cancel := context.WithTimeout(cmd.Context(), testTimeout)
 		defer cancel()
-		return t.run(ctx, a, c, args[0])
-	})
+		return a.try(r.WithContext(ctx), g, found)
+	}
 	return cmd
 }
 
-func (t connectionTest) run(ctx context.Context, a *app, c *client.Client, name string) error {
-	found, err := findConnection(ctx, c, t.integration, name)
-	if err != nil {
-		return err
+// request is the one that is sent.
+func (t connectionTest) request(c client.Connection) (*http.Request, error) {
+	host := cmp.Or(t.host, strings.TrimPrefix(string(c.AllowedDomain), "*."))
+	if !slices.Contains(c.AllowedPorts, 443) {
+		host = net.JoinHostPort(host, strconv.Itoa(int(c.AllowedPorts[0])))
 	}
-	target, err := t.target(found)
-	if err != nil {
-		return err
+	r, err := http.NewRequest(t.method, "https://"+host+t.path, nil)
+	if err != nil || !strings.HasPrefix(t.path, "/") || r.URL.Host != host {
+		return nil, usagef("--host must be a host name, and --path begin with / and be a URL's path")
 	}
-	through, done, err := t.proxied(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	r, err := http.NewRequestWithContext(ctx, t.method, target, nil)
-	if err != nil {
-		return usagef("--path is not the path of a URL")
-	}
-	r.Header.Set("Attache-Connection", found.Name)
 	r.Header.Set("User-Agent", "attache/"+programVersion())
-	resp, err := through.RoundTrip(r)
+	return r, nil
+}
+
+// try sends a request through the proxy, with the grant, and says what came of it.
+func (a *app) try(r *http.Request, g grant, c client.Connection) error {
+	transport, err := g.transport()
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", t.method, target, err)
+		return err
+	}
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", r.Method, r.URL, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if refused := problemOf(resp); refused != nil {
-		return fmt.Errorf("%s %s: %w", t.method, target, refused)
+	if err := problemOf(resp); err != nil {
+		return fmt.Errorf("%s %s: %w", r.Method, r.URL, err)
 	}
-	_, err = fmt.Fprintf(a.out, "%s %s, with %s of %s: %s\n", t.method, target, headerOf(found), found.Name, printable(resp.Status))
-	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return errors.Join(err, fmt.Errorf("the upstream does not accept the credential for this: look at it there, or replace it with attache connection rotate %s", found.Name))
+	if _, err := fmt.Fprintf(a.out, "%s %s with %s of %s: %s\n", r.Method, r.URL, headerOf(c), c.Name, printable(resp.Status)); err != nil {
+		return err
 	}
-	return err
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		return fmt.Errorf("the upstream does not accept the credential for this: check it there, or replace it with attache connection rotate %s", c.Name)
+	}
+	return nil
 }
 
-// target is the URL to ask for.
-func (t connectionTest) target(c client.Connection) (string, error) {
-	host := t.host
-	if host == "" {
-		host = strings.TrimPrefix(string(c.AllowedDomain), "*.")
-	}
-	if port := c.AllowedPorts[0]; !slices.Contains(c.AllowedPorts, 443) {
-		host = net.JoinHostPort(host, strconv.Itoa(int(port)))
-	}
-	if !strings.HasPrefix(t.path, "/") {
-		return "", usagef("--path must begin with /")
-	}
-	return "https://" + host + t.path, nil
-}
-
-// proxied is a way through the proxy, with a token that done revokes.
-func (t connectionTest) proxied(ctx context.Context, c *client.Client) (_ http.RoundTripper, done func(), err error) {
-	status, err := c.Status(ctx)
+// transport is the way through the proxy for one request.
+func (g grant) transport() (*http.Transport, error) {
+	text, err := g.url()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if status.ProxyAddress == "" {
-		return nil, nil, errors.New("no server runs on this data directory: start one with attache serve, and try again")
-	}
-	ca, err := c.CA(ctx)
+	proxy, err := url.Parse(text)
 	if err != nil {
-		return nil, nil, err
+		return nil, errors.New("the proxy's address is no URL") // err has the token in it
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(ca.PEM))
-	made, err := c.CreateAccessToken(ctx, t.integration, time.Now().Add(testTokenLife))
-	if err != nil {
-		return nil, nil, err
-	}
-	token, err := made.Token.MarshalText()
-	if err != nil {
-		return nil, nil, err
-	}
-	transport := &http.Transport{
-		Proxy:                  http.ProxyURL(&url.URL{Scheme: "http", Host: status.ProxyAddress}),
-		ProxyConnectHeader:     http.Header{"Proxy-Authorization": {"Bearer " + string(token)}},
+	roots.AppendCertsFromPEM([]byte(g.ca))
+	return &http.Transport{
+		Proxy:                  http.ProxyURL(proxy),
 		OnProxyConnectResponse: refusedTunnel,
 		TLSClientConfig:        &tls.Config{RootCAs: roots},
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
-	}
-	return transport, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), testTimeout)
-		defer cancel()
-		_ = c.RevokeAccessToken(ctx, t.integration, made.ID) // it ends soon by itself
 	}, nil
 }
 
@@ -155,13 +147,11 @@ func refusedTunnel(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Re
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
-	if p := problemOf(resp); p != nil {
-		return p
-	}
-	return fmt.Errorf("the proxy answered %s", printable(resp.Status))
+	return cmp.Or(problemOf(resp), fmt.Errorf("the proxy answered %s", resp.Status))
 }
 
-// problemOf is the proxy's own answer, or nil where the upstream answered.
+// problemOf is the proxy's own answer as an error: what went wrong and what to
+// do, and its code. It is nil where the upstream answered.
 func problemOf(resp *http.Response) error {
 	code := resp.Header.Get("Attache-Error")
 	if code == "" {
@@ -170,9 +160,8 @@ func problemOf(resp *http.Response) error {
 	p := attache.Problem{Title: resp.Status}
 	// A body that cannot be read, or that HEAD has none of, leaves the code.
 	_ = json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&p)
-	text := p.Title
 	if p.Detail != "" {
-		text += ": " + p.Detail
+		p.Title += ": " + p.Detail
 	}
-	return fmt.Errorf("%s (%s)", printable(text), printable(code))
+	return fmt.Errorf("%s (%s)", p.Title, code)
 }

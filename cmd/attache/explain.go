@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,7 +40,7 @@ the header that is added, its value redacted. Nothing is sent.`,
 		if len(args) == 2 {
 			q.Method = args[0]
 		}
-		e, err := c.Explain(ctx, q)
+		e, err := explained(ctx, c, q)
 		if err != nil {
 			return noIntegration(err, *integration)
 		}
@@ -49,6 +50,19 @@ the header that is added, its value redacted. Nothing is sent.`,
 		return writeExplanation(cmd.OutOrStdout(), e, a.colours())
 	})
 	return cmd
+}
+
+// explained asks as a client does: to an https host it opens a tunnel first, and
+// only where that is decrypted is there a request to decide about.
+func explained(ctx context.Context, c *client.Client, q client.Question) (client.Explanation, error) {
+	if len(q.URL) >= 6 && strings.EqualFold(q.URL[:6], "https:") {
+		tunnel := q
+		tunnel.Method = http.MethodConnect
+		if e, err := c.Explain(ctx, tunnel); err != nil || e.Action != attache.Inject {
+			return e, err
+		}
+	}
+	return c.Explain(ctx, q)
 }
 
 func writeExplanation(w io.Writer, e client.Explanation, paint colours) error {
@@ -72,7 +86,6 @@ func writeExplanation(w io.Writer, e client.Explanation, paint colours) error {
 	if e.Header != "" {
 		line("Adds", printable(e.Header+": "+e.Value))
 	}
-	line("Removes", wrap(printable(strings.Join(e.Strips, ", ")), 12))
 	if len(e.Candidates) > 0 {
 		b.WriteString("\n" + paint.bold("Connections considered") + "\n")
 	}
@@ -83,27 +96,28 @@ func writeExplanation(w io.Writer, e client.Explanation, paint colours) error {
 		}
 		fmt.Fprintf(&b, "  %s %s %s\n    %s\n", mark, printable(c.Connection), paint.faint("for "+printable(string(c.AllowedDomain))), printable(c.Why))
 	}
+	if len(e.Strips) > 0 {
+		b.WriteString("\n" + paint.bold("Removed from the client's request, beside what is between it and the proxy alone") + "\n")
+		b.WriteString(wrapped(printable(strings.Join(e.Strips, ", "))))
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// wrap breaks a long line between words, and indents what follows the first.
-func wrap(s string, indent int) string {
-	const width = 96
+// wrapped breaks a text into indented lines.
+func wrapped(s string) string {
+	const indent, width = "  ", 96
 	var b strings.Builder
-	at := indent
-	for i, word := range strings.Fields(s) {
-		switch {
-		case i == 0:
-		case at+1+len(word) > width:
-			b.WriteString("\n" + strings.Repeat(" ", indent))
-			at = indent
-		default:
-			b.WriteByte(' ')
-			at++
+	line := indent
+	for word := range strings.FieldsSeq(s) {
+		if len(line)+1+len(word) > width {
+			b.WriteString(line + "\n")
+			line = indent
 		}
-		b.WriteString(word)
-		at += len(word)
+		if line != indent {
+			line += " "
+		}
+		line += word
 	}
-	return b.String()
+	return b.String() + line + "\n"
 }

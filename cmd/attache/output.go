@@ -70,7 +70,12 @@ func (f format) encode(w io.Writer, value any) error {
 		return err
 	}
 	forPeople(&doc)
-	return yaml.NewEncoder(w).Encode(&doc)
+	text, err := yaml.Dump(&doc, yaml.WithIndent(2))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
 }
 
 // forPeople takes the braces and quotes of JSON out of a YAML document.

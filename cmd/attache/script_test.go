@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"attache/client"
 )
 
 // TestMain lets scripts call this program as attache.
@@ -34,9 +36,10 @@ func TestScripts(t *testing.T) {
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"capture":  capture,
-			"await":    await,
-			"upstream": upstream,
+			"capture":      capture,
+			"await":        await,
+			"fingerprints": fingerprints,
+			"upstream":     upstream,
 		},
 	})
 }
@@ -51,6 +54,15 @@ func capture(ts *testscript.TestScript, _ bool, args []string) {
 		value = fmt.Sprint(fields[args[1]])
 	}
 	ts.Setenv(args[0], value)
+}
+
+// fingerprints sets SIGNING and OLD to those of the CA certificates that the last
+// command printed as JSON.
+func fingerprints(ts *testscript.TestScript, _ bool, _ []string) {
+	var ca client.CA
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &ca))
+	ts.Setenv("SIGNING", ca.Certificates[0].Fingerprint)
+	ts.Setenv("OLD", ca.Certificates[1].Fingerprint)
 }
 
 // await waits until a file exists: await FILE.

@@ -23,9 +23,11 @@ func newVersionCommand() *cobra.Command {
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		b := thisBuild()
-		return out.write(cmd, b, table{rows: [][]string{
-			{"Version", b.Version}, {"Commit", b.Commit}, {"Go", b.Go}, {"Platform", b.Platform},
-		}})
+		t := table{rows: [][]string{{"Version", b.Version}, {"Go", b.Go}, {"Platform", b.Platform}}}
+		if b.Commit != "" {
+			t.add("Commit", b.Commit)
+		}
+		return out.write(cmd, b, t)
 	}
 	return cmd
 }
