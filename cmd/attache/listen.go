@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -26,8 +25,7 @@ type listeners struct {
 	own     []netip.AddrPort
 }
 
-// listen opens all listeners or none. The data directory must be open: that
-// nobody else has it says that a socket in it is a dead server's.
+// listen opens the TCP listeners, all or none.
 func listen(ctx context.Context, cfg configs.Config) (l listeners, err error) {
 	defer func() {
 		if err != nil {
@@ -54,9 +52,6 @@ func listen(ctx context.Context, cfg configs.Config) (l listeners, err error) {
 		if bound, ok := ln.Addr().(*net.TCPAddr); ok {
 			l.own = append(l.own, bound.AddrPort())
 		}
-	}
-	if l.socket, err = listenSocket(ctx, filepath.Join(cfg.DataDir, socketFile)); err != nil {
-		return l, err
 	}
 	if cfg.ListenTLS.CertificateFile == "" {
 		return l, nil
@@ -92,7 +87,9 @@ func address(ln net.Listener) string {
 // shortest (macOS; Linux allows four more), in bytes.
 const maxSocketPath = 103
 
-// listenSocket listens on a Unix socket that only its owner can open.
+// listenSocket listens on a Unix socket that only its owner can open. The data
+// directory must be open: that nobody else has it says that a socket in it is a
+// dead server's.
 func listenSocket(ctx context.Context, path string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("%s: the path of a socket has at most %d characters, this one has %d: choose a shorter data directory with --data-dir", path, maxSocketPath, len(path))
@@ -131,8 +128,17 @@ func cannotListen(ctx context.Context, flag string, addr netip.AddrPort, err err
 	case holder == "":
 		holder = "another program"
 	}
-	return fmt.Errorf("--%s: %s is in use by %s: stop it, or choose another port with --%s", flag, addr, holder, flag)
+	return &portError{fmt.Sprintf("--%s: %s is in use by %s: stop it, or choose another port with --%s", flag, addr, holder, flag), err}
 }
+
+// portError says more of why a port cannot be had than the system does.
+type portError struct {
+	text string
+	err  error
+}
+
+func (e *portError) Error() string { return e.text }
+func (e *portError) Unwrap() error { return e.err }
 
 const (
 	askTimeout = time.Second
@@ -157,7 +163,7 @@ func isAttache(ctx context.Context, addr netip.AddrPort) bool {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAsked))
-	for _, v := range []string{resp.Header.Get("Proxy-Status"), resp.Header.Get("Proxy-Authenticate"), string(body)} {
+	for _, v := range []string{resp.Header.Get("Proxy-Authenticate"), resp.Header.Get("WWW-Authenticate"), string(body)} {
 		if strings.Contains(v, "attache") {
 			return true
 		}

@@ -58,11 +58,8 @@ func (a *app) serve(ctx context.Context, cfg configs.Config, started func(contex
 	}
 	log := newLog(a.err, cfg.Log)
 	s, err := a.newServer(ctx, cfg, log)
-	if errors.Is(err, store.ErrInUse) {
-		err = a.whoUses(ctx, cfg, err)
-	}
 	if err != nil {
-		return err
+		return whoUses(ctx, cfg, err)
 	}
 	if err := started(ctx, s); err != nil {
 		return errors.Join(err, s.close())
@@ -74,18 +71,23 @@ func (a *app) serve(ctx context.Context, cfg configs.Config, started func(contex
 	return errors.Join(err, s.close())
 }
 
-// whoUses adds to store.ErrInUse what the other says of itself.
-func (a *app) whoUses(ctx context.Context, cfg configs.Config, inUse error) error {
-	c, err := localAPI(ctx, cfg.DataDir)
-	if err != nil {
-		return inUse
+// whoUses is the error of who cannot serve a data directory. Where that is because
+// another server does, on whichever port, that is what it says.
+func whoUses(ctx context.Context, cfg configs.Config, err error) error {
+	if !errors.Is(err, store.ErrInUse) && !addressInUse(err) {
+		return err
+	}
+	c, err2 := localAPI(ctx, cfg.DataDir)
+	if err2 != nil {
+		return err
 	}
 	defer c.Close()
-	status, err := c.Status(ctx)
-	if err != nil {
-		return inUse
+	status, err2 := c.Status(ctx)
+	if err2 != nil {
+		return err
 	}
-	return fmt.Errorf("%w (its proxy listens on %s, and it has run since %s)", inUse, status.ProxyAddress, status.StartedAt.Local().Format(time.DateTime))
+	return fmt.Errorf("%s: %w (it has run since %s, and its proxy listens on %s)",
+		cfg.DataDir, store.ErrInUse, status.StartedAt.Local().Format(time.DateTime), status.ProxyAddress)
 }
 
 func newLog(w io.Writer, c configs.Log) *slog.Logger {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -60,10 +61,14 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 			s = nil
 		}
 	}()
+	// Ports first: where one is taken, nothing is made on disk.
+	if s.listeners, err = listen(ctx, cfg); err != nil {
+		return s, err
+	}
 	if s.data, err = a.openData(ctx, cfg); err != nil {
 		return s, err
 	}
-	if s.listeners, err = listen(ctx, cfg); err != nil {
+	if s.socket, err = listenSocket(ctx, filepath.Join(cfg.DataDir, socketFile)); err != nil {
 		return s, err
 	}
 	if err := s.openAudit(a.out, a.err); err != nil {
