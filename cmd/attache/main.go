@@ -76,7 +76,7 @@ func newRoot(a *app) *cobra.Command {
 	a.register(flags, "data-dir")
 
 	root.AddCommand(
-		newServeCommand(a), newRunCommand(a), newEnvCommand(a), newHealthcheckCommand(a),
+		newServeCommand(a), newRunCommand(a), newEnvCommand(a), newDemoCommand(a), newHealthcheckCommand(a),
 		newIntegrationCommand(a), newTokenCommand(a), newAdminTokenCommand(a), newConnectionCommand(a),
 		newExplainCommand(a), newCACommand(a), newConfigCommand(a), newVersionCommand(),
 	)

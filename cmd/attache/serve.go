@@ -64,7 +64,7 @@ func (a *app) serve(ctx context.Context, cfg configs.Config, started func(contex
 	if err := started(ctx, s); err != nil {
 		return errors.Join(err, s.close())
 	}
-	log.Info("attache is serving", "version", programVersion(), "data_dir", cfg.DataDir,
+	log.Info("attache is serving", "version", programVersion(), "pid", os.Getpid(), "data_dir", cfg.DataDir,
 		"proxy", address(s.listeners.proxy), "admin", address(s.admin), "metrics", address(s.listeners.metrics))
 	err = s.run(ctx)
 	log.Info("attache has ended")
