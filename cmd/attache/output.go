@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -78,9 +79,16 @@ func (f format) encode(w io.Writer, value any) error {
 	return err
 }
 
-// forPeople takes the braces and quotes of JSON out of a YAML document.
+// oldBool are strings that YAML 1.1 takes for true and false, if they stand there
+// without quotes.
+var oldBool = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off)$`)
+
+// forPeople takes the braces of JSON out of a YAML document, and quotes that
+// nobody needs.
 func forPeople(n *yaml.Node) {
-	n.Style = 0
+	if n.Kind != yaml.ScalarNode || !oldBool.MatchString(n.Value) {
+		n.Style = 0
+	}
 	if n.Kind == yaml.ScalarNode {
 		lines := strings.Split(n.Value, "\n") // which YAML writes as lines
 		for i, line := range lines {

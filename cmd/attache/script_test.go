@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,14 +19,20 @@ import (
 )
 
 // TestMain lets scripts call this program as attache.
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"attache": main})
-}
+func TestMain(m *testing.M) { testscript.Main(m, programs()) }
 
 // TestScripts runs the scripts in testdata/script. Each has a home of its own,
 // and no data directory until a command makes one.
 func TestScripts(t *testing.T) {
+	cmds := commands()
+	maps.Copy(cmds, map[string]func(*testscript.TestScript, bool, []string){
+		"capture":      capture,
+		"await":        await,
+		"fingerprints": fingerprints,
+		"upstream":     upstream,
+	})
 	testscript.Run(t, testscript.Params{
+		Cmds:                cmds,
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -33,13 +40,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("DATA", filepath.Join(e.WorkDir, "home", ".local", "share", "attache"))
 			e.Setenv("TZ", "UTC")
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // or each command takes a second more
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"capture":      capture,
-			"await":        await,
-			"fingerprints": fingerprints,
-			"upstream":     upstream,
 		},
 	})
 }
