@@ -10,6 +10,7 @@ import (
 
 	"attache"
 	"attache/client"
+	"attache/policy"
 )
 
 const integrationVariable = "ATTACHE_INTEGRATION"
@@ -58,11 +59,18 @@ func (a *app) hint(format string, args ...any) {
 }
 
 // notFound says what does not exist, where the API could not know what was meant.
+// What cannot be a name, or is a token in its place, is not repeated.
 func notFound(err error, what, name, remedy string) error {
 	if !errors.Is(err, attache.ErrNotFound) {
 		return err
 	}
-	return fmt.Errorf("there is no %s %s: %s", what, printable(name), remedy)
+	_, invalid := policy.ParseName(what, name)
+	for _, prefix := range []attache.TokenPrefix{attache.AccessTokenPrefix, attache.AdminTokenPrefix} {
+		if invalid != nil || strings.HasPrefix(name, string(prefix)) {
+			name = "of that name"
+		}
+	}
+	return fmt.Errorf("there is no %s %s: %s", what, name, remedy)
 }
 
 func noIntegration(err error, name string) error {

@@ -103,7 +103,7 @@ func findConnection(ctx context.Context, c *client.Client, integration, name str
 }
 
 func noConnection(err error, integration, name string) error {
-	return notFound(err, "connection", name, "attache connection list shows those of integration "+printable(integration))
+	return notFound(err, "connection", name, "attache connection list shows those of integration "+integration)
 }
 
 func connectionDetails(c client.Connection) table {
