@@ -68,6 +68,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
+	root.SetFlagErrorFunc(suggestFlag)
 
 	a.flags = configs.NewFlags()
 	flags := root.PersistentFlags()
