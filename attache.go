@@ -77,6 +77,10 @@ type Connection struct {
 	AllowedPorts  []uint16   // ascending, at least one
 	HeaderName    HeaderName // with APIKey; empty otherwise
 	StripCookies  bool       // remove the client's Cookie header too
+	OAuthClient   string     // with OAuth: name of the integration's client that gets the tokens
+	Subdomain     string     // with OAuth: what {subdomain} in the client's URLs stands for
+	Scope         string     // with OAuth: asked for; empty: the client's default scopes
+	Grant         *Grant     // with OAuth: what the provider gave; nil before it was authorized
 	Credential    Credential
 	CreatedAt     time.Time
 	UpdatedAt     time.Time // when the credential was last replaced
@@ -104,10 +108,14 @@ func (c *Connection) Header() (name string, value secret.Text) {
 		}
 		return "Authorization", secret.BasicAuth(c.Credential.Username, c.Credential.Password)
 	default:
-		if c.Credential.Token.IsZero() {
+		token := c.Credential.Token
+		if c.Type == OAuth && c.Grant != nil {
+			token = c.Grant.AccessToken
+		}
+		if token.IsZero() {
 			return "Authorization", secret.Text{}
 		}
-		return "Authorization", secret.Concat(secret.New("Bearer "), c.Credential.Token)
+		return "Authorization", secret.Concat(secret.New("Bearer "), token)
 	}
 }
 
@@ -120,5 +128,6 @@ type Change struct {
 	Deleted     bool
 	Integration *Integration
 	AccessToken *AccessToken
+	OAuthClient *OAuthClient
 	Connection  *Connection
 }
