@@ -1,0 +1,10 @@
+"""Usage: requests_get.py URL HEADERS(JSON)"""
+
+import json
+import sys
+
+import requests
+
+answer = requests.get(sys.argv[1], headers=json.loads(sys.argv[2]))
+answer.raise_for_status()
+print(answer.text)
