@@ -56,7 +56,7 @@ func newCAExport(a *app) *cobra.Command {
 		Example: "  attache ca export --output attache-ca.pem",
 		Args:    exactly(),
 	}
-	file := cmd.Flags().String("output", "", "file to write, replaced in one step; standard output if not given")
+	file := cmd.Flags().String("output", "", "`FILE` to write, replaced in one step; standard output if not given")
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, _ []string) error {
 		ca, err := c.CA(ctx)
 		if err != nil {

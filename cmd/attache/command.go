@@ -83,7 +83,7 @@ func (a *app) integrationFlag(cmd *cobra.Command) *string {
 	if standard == "" {
 		standard = defaultIntegration
 	}
-	name := cmd.Flags().StringP("integration", "i", standard, "integration that it is about; "+integrationVariable+" sets the default")
+	name := cmd.Flags().StringP("integration", "i", standard, "`NAME` of the integration that it is about; "+integrationVariable+" sets the default")
 	a.completeFlag(cmd, "integration", integrationNames)
 	return name
 }

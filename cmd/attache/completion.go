@@ -78,6 +78,17 @@ func (a *app) hasData() bool {
 	return err == nil
 }
 
+// addCompletion adds the command that writes the scripts for shells, and makes it
+// refuse a shell that it does not know.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			onlyHolds(c)
+		}
+	}
+}
+
 func integrationNames(ctx context.Context, c *client.Client) ([]cobra.Completion, error) {
 	all, err := c.Integrations(ctx)
 	if err != nil {

@@ -51,8 +51,8 @@ gone afterwards.`,
 	a.completeName(cmd, connectionNames(integration))
 	choiceFlag(cmd, &t.method, flagName{long: "method"}, "method of the request", http.MethodGet, http.MethodHead)
 	flags := cmd.Flags()
-	flags.StringVar(&t.path, "path", "/", "path and query to ask for")
-	flags.StringVar(&t.host, "host", "", "host to ask, below the domain of a wildcard (default the domain itself)")
+	flags.StringVar(&t.path, "path", "/", "`PATH` and query to ask for")
+	flags.StringVar(&t.host, "host", "", "`HOST` to ask, below the domain of a wildcard (default the domain itself)")
 	for _, name := range []string{"path", "host"} {
 		completeWith(cmd, name, cobra.NoFileCompletions)
 	}

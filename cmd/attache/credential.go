@@ -31,17 +31,16 @@ An allowed domain is a host name, or *. and a domain: that domain and all below 
 		Example: `  attache connection create tickets --type api_key --header-name X-Api-Key --allowed-domain api.example.com
   attache connection create wiki --type bearer_token --allowed-domain '*.wiki.example' --secret-file - <token.txt
   attache connection create helpdesk --type basic_auth --username me@example.com --api-token --allowed-domain example.zendesk.com`,
-		Args:              exactly("NAME"),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: exactly("NAME"),
 	}
 	integration := a.integrationFlag(cmd)
 	var kind attache.ConnectionType
 	choiceFlag(cmd, &kind, flagName{long: "type"}, "what is stored", attache.APIKey, attache.BasicAuth, attache.BearerToken)
 	var in client.NewConnection
 	flags := cmd.Flags()
-	flags.StringVar(&in.AllowedDomain, "allowed-domain", "", "where the credential may be sent: a host name, or *. and a domain")
-	flags.Var((*ports)(&in.AllowedPorts), "allowed-port", "port that it may be sent to; can be repeated (default 443)")
-	flags.StringVar(&in.HeaderName, "header-name", "", "header that carries an API key, such as X-Api-Key")
+	flags.StringVar(&in.AllowedDomain, "allowed-domain", "", "`HOST` that the credential may be sent to, or *. and a domain")
+	flags.Var((*ports)(&in.AllowedPorts), "allowed-port", "`PORT` that it may be sent to; can be repeated (default 443)")
+	flags.StringVar(&in.HeaderName, "header-name", "", "`HEADER` that carries an API key, such as X-Api-Key")
 	flags.BoolVar(&in.StripCookies, "strip-cookies", false, "remove the client's cookies from requests that get the credential")
 	credential := newCredentialFlags(cmd)
 	out := outputFlag(cmd)
@@ -120,9 +119,9 @@ type credentialFlags struct {
 func newCredentialFlags(cmd *cobra.Command) *credentialFlags {
 	f := new(credentialFlags)
 	flags := cmd.Flags()
-	flags.StringVar((*string)(&f.secret), "secret-file", "", "file that holds the key, token or password, or - for standard input; one line break at its end is not part of it")
-	flags.StringVar(&f.username, "username", "", "user name of basic_auth")
-	flags.StringVar((*string)(&f.usernameFile), "username-file", "", "file that holds the user name, or - for standard input")
+	flags.StringVar((*string)(&f.secret), "secret-file", "", "`FILE` that holds the key, token or password, or - for standard input; one line break at its end is not part of it")
+	flags.StringVar(&f.username, "username", "", "user `NAME` of basic_auth")
+	flags.StringVar((*string)(&f.usernameFile), "username-file", "", "`FILE` that holds the user name, or - for standard input")
 	flags.BoolVar(&f.apiToken, "api-token", false, "the password is an API token: sign in as USERNAME/token, as help desks have it")
 	cmd.MarkFlagsMutuallyExclusive("username", "username-file")
 	completeWith(cmd, "username", cobra.NoFileCompletions)

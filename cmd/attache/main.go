@@ -81,6 +81,7 @@ func newRoot(a *app) *cobra.Command {
 		newIntegrationCommand(a), newTokenCommand(a), newAdminTokenCommand(a), newConnectionCommand(a),
 		newExplainCommand(a), newCACommand(a), newConfigCommand(a), newVersionCommand(),
 	)
+	addCompletion(root)
 	a.markRunning(root)
 	return root
 }
@@ -156,6 +157,11 @@ func (e *exitError) Unwrap() error { return e.err }
 func newGroup(use, short string, subcommands ...*cobra.Command) *cobra.Command {
 	group := &cobra.Command{Use: use, Short: short}
 	onlyHolds(group)
+	for _, sub := range subcommands {
+		if sub.ValidArgsFunction == nil {
+			sub.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
 	group.AddCommand(subcommands...)
 	return group
 }
