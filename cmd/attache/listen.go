@@ -44,7 +44,11 @@ func listen(ctx context.Context, cfg configs.Config) (l listeners, err error) {
 		if !one.addr.IsValid() {
 			continue
 		}
-		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", one.addr.String())
+		network := "tcp"
+		if one.addr.Addr().Is4() {
+			network = "tcp4" // else 0.0.0.0 would mean [::], too
+		}
+		ln, err := new(net.ListenConfig).Listen(ctx, network, one.addr.String())
 		if err != nil {
 			return l, cannotListen(ctx, one.flag, one.addr, err)
 		}

@@ -120,7 +120,8 @@ func cannotRun(name string, err error) error {
 	var path *fs.PathError
 	if errors.As(err, &of) {
 		err = of.Err
-	} else if errors.As(err, &path) {
+	}
+	if errors.As(err, &path) {
 		err = path.Err
 	}
 	code := exitNotExecutable

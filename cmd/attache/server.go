@@ -61,7 +61,11 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 			s = nil
 		}
 	}()
-	// Ports first: where one is taken, nothing is made on disk.
+	// What can be refused comes first, so that then nothing is made on disk.
+	settings, err := proxySettings(cfg)
+	if err != nil {
+		return s, err
+	}
 	if s.listeners, err = listen(ctx, cfg); err != nil {
 		return s, err
 	}
@@ -79,7 +83,10 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, census.changed); err != nil {
 		return s, err
 	}
-	if s.proxy, err = s.newProxy(); err != nil {
+	settings.Upstream.Own = s.own
+	if s.proxy, err = proxy.New(settings, proxy.Collaborators{
+		Index: s.data.live.Current, Leaf: s.data.minter.Leaf, Record: s.sink(), Log: s.log,
+	}); err != nil {
 		return s, err
 	}
 	s.api, err = s.newAPI()
@@ -148,24 +155,25 @@ func (s *server) sink() audit.Sink {
 	return audit.Fanout(sinks...)
 }
 
-func (s *server) newProxy() (*proxy.Proxy, error) {
-	up, lim := s.cfg.Upstream, s.cfg.Limits
+// proxySettings are the proxy's, but for the addresses that it must not call.
+func proxySettings(cfg configs.Config) (proxy.Settings, error) {
+	up, lim := cfg.Upstream, cfg.Limits
 	roots, err := upstreamRoots(up.CAFile)
 	if err != nil {
-		return nil, err
+		return proxy.Settings{}, err
 	}
 	hosts := map[string]netip.Addr{}
 	for _, h := range up.Hosts {
 		target, err := policy.ParseTarget("https", h.Host)
 		if err != nil {
-			return nil, fmt.Errorf("upstream.hosts: %q: %w", h.Host, err)
+			return proxy.Settings{}, fmt.Errorf("upstream.hosts: %q: %w", h.Host, err)
 		}
 		hosts[target.Host] = h.Address
 	}
-	return proxy.New(proxy.Settings{
-		Unmatched: s.cfg.Unmatched,
+	return proxy.Settings{
+		Unmatched: cfg.Unmatched,
 		Upstream: proxy.Upstream{
-			AllowPrivate: up.AllowPrivate, Hosts: hosts, Own: s.own, Roots: roots, Parent: up.Proxy,
+			AllowPrivate: up.AllowPrivate, Hosts: hosts, Roots: roots, Parent: up.Proxy,
 			ConnectTimeout: up.ConnectTimeout, TLSTimeout: up.TLSTimeout,
 			ResponseTimeout: up.ResponseTimeout, IdleTimeout: up.IdleTimeout,
 			MaxIdlePerHost: up.MaxIdlePerHost, MaxPerHost: up.MaxPerHost, DisableHTTP2: !up.HTTP2,
@@ -174,9 +182,7 @@ func (s *server) newProxy() (*proxy.Proxy, error) {
 			Connections: lim.Connections, HeadBytes: int(lim.HeadBytes), HeadTimeout: lim.HeadTimeout,
 			IdleTimeout: lim.IdleTimeout, WriteTimeout: lim.WriteTimeout, Streams: lim.StreamsPerConnection,
 		},
-	}, proxy.Collaborators{
-		Index: s.data.live.Current, Leaf: s.data.minter.Leaf, Record: s.sink(), Log: s.log,
-	})
+	}, nil
 }
 
 // upstreamRoots are the system's roots and those in a PEM file; nil where there
@@ -220,18 +226,14 @@ func (s *server) proxyURL() string {
 	return scheme + reachable(address(s.listeners.proxy))
 }
 
-// reachable is an address to dial for one to listen on: every interface is
-// reached by loopback.
+// reachable is an address to dial for one to listen on: one that is on every
+// interface is on loopback, and [::] takes IPv4 as well.
 func reachable(listening string) string {
 	a, err := netip.ParseAddrPort(listening)
 	if err != nil || !a.Addr().IsUnspecified() {
 		return listening
 	}
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if a.Addr().Is6() {
-		loopback = netip.IPv6Loopback() // Linux: [::] takes IPv4 too, others may not
-	}
-	return netip.AddrPortFrom(loopback, a.Port()).String()
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()).String()
 }
 
 // revision is the commit that the program was built from, where Go recorded it.
