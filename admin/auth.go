@@ -38,24 +38,36 @@ func (a *API) authenticate(r *http.Request) (caller, *failure) {
 	if f != nil {
 		return caller{}, f
 	}
+	t, f := a.tokenOf(r, token)
+	if f != nil {
+		return caller{}, f
+	}
+	return callerOf(t), nil
+}
+
+func callerOf(t attache.AdminToken) caller { return caller{name: t.ID, role: t.Role} }
+
+// tokenOf is the admin token that somebody presents in r.
+func (a *API) tokenOf(r *http.Request, token string) (attache.AdminToken, *failure) {
+	var none attache.AdminToken
 	hash, err := attache.ParseToken(attache.AdminTokenPrefix, token)
 	if err != nil {
 		detail := "It is not an admin token, or not all of it: those begin with " + string(attache.AdminTokenPrefix) + "."
 		if strings.HasPrefix(token, string(attache.AccessTokenPrefix)) {
 			detail = "It is an access token, which is for the proxy; this API needs an admin token."
 		}
-		return caller{}, a.refused(r, detail)
+		return none, a.refused(r, detail)
 	}
 	t, err := a.Store.AdminToken(r.Context(), hash)
 	switch {
 	case errors.Is(err, attache.ErrNotFound):
-		return caller{}, a.refused(r, "The token is unknown; it may have been revoked.")
+		return none, a.refused(r, "The token is unknown; it may have been revoked.")
 	case err != nil:
-		return caller{}, failureOf(err)
+		return none, failureOf(err)
 	case t.Expired(time.Now()):
-		return caller{}, a.refused(r, "The token has expired: make another with attache admin-token create.")
+		return none, a.refused(r, "The token has expired: make another with attache admin-token create.")
 	}
-	return caller{name: t.ID, role: t.Role}, nil
+	return t, nil
 }
 
 // presented is the token in the request.

@@ -119,24 +119,29 @@ func (a *API) showEvents(_ context.Context, in *EventsQuery) (*huma.StreamRespon
 
 // follow sends events until the client goes or the server shuts down.
 func (a *API) follow(ctx context.Context, w http.ResponseWriter) error {
-	control := http.NewResponseController(w)
 	w.Header().Set("Content-Type", streamType)
 	return a.Events.follow(ctx, a.Done, func(e *attache.Event, missed uint64) error {
 		message, err := streamed(e, missed)
 		if err != nil {
 			return err
 		}
-		// In the place of the server's own, which counts from the request. A
-		// connection inside the process has none.
-		err = control.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
-		if _, err := io.WriteString(w, message); err != nil {
-			return err
-		}
-		return control.Flush()
+		return push(w, message)
 	})
+}
+
+// push sends a message of a stream at once.
+func push(w http.ResponseWriter, message string) error {
+	control := http.NewResponseController(w)
+	// In the place of the server's own, which counts from the request. A
+	// connection inside the process has none.
+	err := control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := io.WriteString(w, message); err != nil {
+		return err
+	}
+	return control.Flush()
 }
 
 // streamed is an event as server-sent events have it, or a heartbeat.
