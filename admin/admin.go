@@ -1,4 +1,4 @@
-// Package admin is the REST API: integrations, their access tokens and
+// Package admin is the REST API and the web UI: integrations, their access tokens and
 // connections, admin tokens, the CA, what would happen to a request, what
 // happened to requests, and the state of the server.
 //
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -116,7 +117,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// API serves the REST API. It is an [http.Handler] that asks for an admin token.
+// API serves the REST API, below /api, and the web UI. It is an [http.Handler]
+// that asks for an admin token.
 // It is safe for concurrent use. Timeouts and header limits are the
 // server's; event streams replace its write timeout by their own.
 type API struct {
@@ -126,6 +128,7 @@ type API struct {
 	cross    *http.CrossOriginProtection
 	attempts *rate.Limiter // failed ones
 	streams  chan struct{} // one element for each open event stream
+	ui       *ui
 }
 
 const (
@@ -149,12 +152,19 @@ func New(o Options) (*API, error) {
 		streams:  make(chan struct{}, maxStreams),
 	}
 	a.routes()
-	return a, nil
+	var err error
+	a.ui, err = newUI(a)
+	return a, err
 }
 
-// ServeHTTP answers a request that has an admin token.
+// ServeHTTP answers a request of the API that has an admin token, and serves the
+// web UI, which has a sign-in of its own.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
+	if !forAPI(r) {
+		a.ui.serve(w, r)
+		return
+	}
 	if f := a.checkOrigin(r); f != nil {
 		f.write(w)
 		return
@@ -176,6 +186,11 @@ func (a *API) Trusted() http.Handler {
 		secure(w.Header())
 		a.serve(w, r, caller{name: "local", role: attache.RoleAdmin})
 	})
+}
+
+// forAPI reports whether r is for the API rather than for the UI.
+func forAPI(r *http.Request) bool {
+	return strings.HasPrefix(path.Clean(r.URL.Path)+"/", "/api/")
 }
 
 // OpenAPI is the API's description, OpenAPI 3.1 in YAML.
