@@ -45,6 +45,11 @@ type server struct {
 
 func start(t testing.TB) *server {
 	t.Helper()
+	return startAs(t, admin.Instance{Version: "1.2.3", StartedAt: time.Now(), DataDir: "/data", ProxyAddress: "127.0.0.1:3128"})
+}
+
+func startAs(t testing.TB, as admin.Instance) *server {
+	t.Helper()
 	s := &server{t: t, ring: audit.NewRing(100), log: &lockedBuffer{}, done: make(chan struct{})}
 	var err error
 	if s.store, err = store.Open(t.Context(), store.Options{Dir: t.TempDir()}); err != nil {
@@ -61,7 +66,7 @@ func start(t testing.TB) *server {
 			func(d audit.Delivery) (attache.Event, uint64) { return d.Event, d.Missed }),
 		Authority: newAuthority(t),
 		Index:     &live,
-		Instance:  admin.Instance{Version: "1.2.3", StartedAt: time.Now(), DataDir: "/data", ProxyAddress: "127.0.0.1:3128"},
+		Instance:  as,
 		Hosts:     []string{"admin.example.com"},
 		Done:      s.done,
 		Logger:    slog.New(slog.NewJSONHandler(s.log, nil)),
