@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +64,7 @@ func newCAExport(a *app) *cobra.Command {
 			return err
 		}
 		if *file == "" {
-			_, err := fmt.Fprint(cmd.OutOrStdout(), ca.PEM)
+			_, err := io.WriteString(cmd.OutOrStdout(), ca.PEM)
 			return err
 		}
 		return writeFile(*file, []byte(ca.PEM), 0o644)
@@ -180,7 +181,7 @@ func newTrustCommand(a *app, script func(trustStore, []*certificate) string, cmd
 		}
 		text := script(system, certificates)
 		if *show {
-			_, err := fmt.Fprint(cmd.OutOrStdout(), text)
+			_, err := io.WriteString(cmd.OutOrStdout(), text)
 			return err
 		}
 		if os.Geteuid() > 0 { // -1 on Windows, which asks by itself

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,12 @@ func (a *app) withAPI(cmd *cobra.Command, do func(ctx context.Context, c *client
 		return err
 	}
 	defer closeAPI()
-	return inFlags(cmd, do(cmd.Context(), c))
+	err = do(cmd.Context(), c)
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		return fmt.Errorf("the admin API does not answer: %w: see that the server runs, and that --server names it", failed.Err)
+	}
+	return inFlags(cmd, err)
 }
 
 // inFlags turns what the API says about fields into what to do about flags.
@@ -55,7 +61,9 @@ func inFlags(cmd *cobra.Command, err error) error {
 // hint tells people, on standard error, what they may want to know beside the
 // result.
 func (a *app) hint(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.err, format+"\n", args...)
+	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+		_, _ = fmt.Fprintln(a.err, printable(line))
+	}
 }
 
 // notFound says what does not exist, where the API could not know what was meant.
@@ -64,11 +72,9 @@ func notFound(err error, what, name, remedy string) error {
 	if !errors.Is(err, attache.ErrNotFound) {
 		return err
 	}
-	_, invalid := policy.ParseName(what, name)
-	for _, prefix := range []attache.TokenPrefix{attache.AccessTokenPrefix, attache.AdminTokenPrefix} {
-		if invalid != nil || strings.HasPrefix(name, string(prefix)) {
-			name = "of that name"
-		}
+	token := strings.HasPrefix(name, string(attache.AccessTokenPrefix)) || strings.HasPrefix(name, string(attache.AdminTokenPrefix))
+	if _, invalid := policy.ParseName(what, name); invalid != nil || token {
+		name = "of that name"
 	}
 	return fmt.Errorf("there is no %s %s: %s", what, name, remedy)
 }

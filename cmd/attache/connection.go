@@ -73,11 +73,8 @@ func newConnectionDelete(a *app) *cobra.Command {
 	a.completeName(cmd, connectionNames(integration))
 	yes := yesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var found client.Connection
-		if err := a.withAPI(cmd, func(ctx context.Context, c *client.Client) (err error) {
-			found, err = findConnection(ctx, c, *integration, args[0])
-			return err
-		}); err != nil {
+		found, err := a.lookUp(cmd, *integration, args[0])
+		if err != nil {
 			return err
 		}
 		if !*yes {
@@ -95,6 +92,15 @@ func newConnectionDelete(a *app) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// lookUp finds a connection before people are asked something about it.
+func (a *app) lookUp(cmd *cobra.Command, integration, name string) (found client.Connection, err error) {
+	err = a.withAPI(cmd, func(ctx context.Context, c *client.Client) error {
+		found, err = findConnection(ctx, c, integration, name)
+		return err
+	})
+	return found, err
 }
 
 func findConnection(ctx context.Context, c *client.Client, integration, name string) (client.Connection, error) {

@@ -57,11 +57,8 @@ gone afterwards.`,
 		completeWith(cmd, name, cobra.NoFileCompletions)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var found client.Connection
-		if err := a.withAPI(cmd, func(ctx context.Context, c *client.Client) (err error) {
-			found, err = findConnection(ctx, c, *integration, args[0])
-			return err
-		}); err != nil {
+		found, err := a.lookUp(cmd, *integration, args[0])
+		if err != nil {
 			return err
 		}
 		r, err := t.request(found)
@@ -112,7 +109,8 @@ func (a *app) try(r *http.Request, g grant, c client.Connection) error {
 	if err := problemOf(resp); err != nil {
 		return fmt.Errorf("%s %s: %w", r.Method, r.URL, err)
 	}
-	if _, err := fmt.Fprintf(a.out, "%s %s with %s of %s: %s\n", r.Method, r.URL, headerOf(c), c.Name, printable(resp.Status)); err != nil {
+	came := fmt.Sprintf("%s %s with %s of %s: %s", r.Method, r.URL, headerOf(c), c.Name, resp.Status)
+	if _, err := fmt.Fprintln(a.out, printable(came)); err != nil {
 		return err
 	}
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {

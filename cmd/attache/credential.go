@@ -85,11 +85,8 @@ Requests get the new one from the next on, also in tunnels that are open.`,
 	credential := newCredentialFlags(cmd)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var found client.Connection
-		if err := a.withAPI(cmd, func(ctx context.Context, c *client.Client) (err error) {
-			found, err = findConnection(ctx, c, *integration, args[0])
-			return err
-		}); err != nil {
+		found, err := a.lookUp(cmd, *integration, args[0])
+		if err != nil {
 			return err
 		}
 		fresh, err := credential.read(cmd.Context(), a, found.Type)

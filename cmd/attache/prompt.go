@@ -116,7 +116,7 @@ func (a *app) promptSecret(ctx context.Context, fd int, label string) (secret.Te
 
 // ask asks for a line that may be seen.
 func (a *app) ask(ctx context.Context, question string) (string, error) {
-	_, _ = fmt.Fprint(a.err, question)
+	_, _ = fmt.Fprint(a.err, printable(question))
 	return interruptible(ctx, func() (string, error) { return readLine(a.in) })
 }
 
