@@ -1,8 +1,9 @@
-// Package admin is the REST API and the web UI: integrations, their access tokens and
-// connections, admin tokens, the CA, what would happen to a request, what
-// happened to requests, and the state of the server.
+// Package admin is the REST API and the web UI: integrations, their access
+// tokens and connections, admin tokens, the CA, what would happen to a request,
+// what happened to requests, and the state of the server.
 //
-// An [API] asks every request for an admin token. The one way around it is a
+// An [API] asks every request for an admin token, and the UI for a session that
+// was begun with one. The one way around it is a
 // visible word, [API.Trusted], for a listener that only the administrator can
 // reach: a Unix socket with mode 0600, or the process itself.
 //
@@ -118,9 +119,9 @@ type Options struct {
 }
 
 // API serves the REST API, below /api, and the web UI. It is an [http.Handler]
-// that asks for an admin token.
-// It is safe for concurrent use. Timeouts and header limits are the
-// server's; event streams replace its write timeout by their own.
+// that asks for an admin token. It is safe for concurrent use. Timeouts and
+// header limits are the server's; event streams replace its write timeout by
+// their own.
 type API struct {
 	Options
 	mux      *http.ServeMux
@@ -153,8 +154,10 @@ func New(o Options) (*API, error) {
 	}
 	a.routes()
 	var err error
-	a.ui, err = newUI(a)
-	return a, err
+	if a.ui, err = newUI(a); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // ServeHTTP answers a request of the API that has an admin token, and serves the

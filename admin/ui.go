@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -179,15 +180,19 @@ func (u *ui) write(w http.ResponseWriter, r *http.Request, p page) {
 // fail answers with a page that says what went wrong and what to do.
 func (u *ui) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := failureOf(err)
-	f.log(r.Context(), u.Logger)
-	for name, values := range f.header {
-		w.Header()[name] = values
-	}
-	title := f.Title
+	p := page{name: "failure", Title: f.Title}
 	if f.Code == CodeUnknownRoute {
-		title = "There is no such page"
+		p.Title = "There is no such page"
 	}
-	u.write(w, r, page{name: "failure", Title: title, Status: f.Status, Data: f.Problem})
+	u.failOn(w, r, f, p)
+}
+
+// failOn answers with a page that shows a failure.
+func (u *ui) failOn(w http.ResponseWriter, r *http.Request, f *failure, p page) {
+	f.log(r.Context(), u.Logger)
+	maps.Copy(w.Header(), f.header)
+	p.Status, p.Data = f.Status, f.Problem
+	u.write(w, r, p)
 }
 
 // link is a path with a query. Empty parameters are left out.

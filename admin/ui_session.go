@@ -132,11 +132,7 @@ func (u *ui) askToken(w http.ResponseWriter, r *http.Request) {
 func (u *ui) signIn(w http.ResponseWriter, r *http.Request) {
 	t, f := u.tokenOf(r, strings.TrimSpace(r.PostFormValue("token")))
 	if f != nil {
-		f.log(r.Context(), u.Logger)
-		for name, values := range f.header {
-			w.Header()[name] = values
-		}
-		u.write(w, r, page{name: "sign-in", Title: "Sign in", Status: f.Status, Data: f.Problem})
+		u.failOn(w, r, f, page{name: "sign-in", Title: "Sign in"})
 		return
 	}
 	u.sessions.end(sessionID(r))
