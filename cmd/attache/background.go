@@ -72,6 +72,10 @@ func (a *app) serveInBackgroundOf(ctx context.Context, cfg configs.Config, told 
 		cfg.Log.Events = configs.EventsToStderr
 	}
 	return a.serve(ctx, cfg, func(context.Context, *server) error {
+		// It must not keep a directory in use that it was started in.
+		if err := os.Chdir(cfg.DataDir); err != nil {
+			return err
+		}
 		_, err := io.WriteString(told, ready+"\n")
 		return err
 	})
