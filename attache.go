@@ -22,6 +22,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrExists: the name is taken. The API answers 409.
 	ErrExists = errors.New("already exists")
+	// ErrReferenced: something else needs it. The API answers 409.
+	ErrReferenced = errors.New("still used")
 )
 
 // FieldError says what is wrong with one value that somebody gave us: which
@@ -122,8 +124,8 @@ func (c *Connection) Header() (name string, value secret.Text) {
 // Change is one thing that was committed to the store, for those who keep a
 // view of it. Exactly one of the pointers is set. With Deleted, only the fields
 // that identify the thing are sure to be there: integration and name of a
-// connection, integration, ID and hash of an access token. A deleted integration
-// takes everything it owns with it, without a Change for each.
+// connection or an OAuth client, integration, ID and hash of an access token. A
+// deleted integration takes everything it owns with it, without a Change for each.
 type Change struct {
 	Deleted     bool
 	Integration *Integration
