@@ -4,20 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"attache"
 )
 
 // Report says what [Store.Check] found to be sound.
 type Report struct {
 	Integrations int
 	Connections  int
+	OAuthClients int
+	Grants       int
 	AccessTokens int
 	AdminTokens  int
 	Authorities  int
 }
 
 // Check examines the whole database: its pages, that every record unseals in
-// its place and decodes, and that what is owned has its owner. Writes wait
-// meanwhile. What is wrong is one error with all findings, each of which wraps
+// its place and decodes, and that what is owned or referred to is there. Writes
+// wait meanwhile. What is wrong is one error with all findings, each of which wraps
 // [ErrCorrupt]; the report counts the rest.
 func (s *Store) Check(ctx context.Context) (Report, error) {
 	if err := s.takeTurn(ctx); err != nil {
@@ -36,7 +40,7 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 				owners[k.Key] = true
 				return nil
 			}),
-			examine(v, connections, &r.Connections, owned[connectionRecord](owners)),
+			checkOAuth(v, owners, &r),
 			examine(v, accessTokens, &r.AccessTokens, owned[accessTokenRecord](owners)),
 		}
 		ids := map[string]bool{}
@@ -52,6 +56,33 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 		return errors.Join(append(found, err)...)
 	})
 	return r, err
+}
+
+// checkOAuth examines connections, and what those of type oauth need.
+func checkOAuth(v view, owners map[string]bool, r *Report) error {
+	clients, authorizable := map[string]bool{}, map[string]bool{}
+	clientOwned, connectionOwned := owned[oauthClientRecord](owners), owned[connectionRecord](owners)
+	return errors.Join(
+		examine(v, oauthClients, &r.OAuthClients, func(k keyed[oauthClientRecord]) error {
+			clients[k.Key] = true
+			return clientOwned(k)
+		}),
+		examine(v, connections, &r.Connections, func(k keyed[connectionRecord]) error {
+			if k.Record.Type == attache.OAuth {
+				authorizable[k.Key] = true
+				if !clients[ownedBy(k.owner())+k.Record.OAuthClient] {
+					return damaged(fmt.Sprintf("connection %q of integration %q uses OAuth client %q, which does not exist", k.name(), k.owner(), k.Record.OAuthClient))
+				}
+			}
+			return connectionOwned(k)
+		}),
+		examine(v, grants, &r.Grants, func(k keyed[grantRecord]) error {
+			if !authorizable[k.Key] {
+				return damaged(fmt.Sprintf("there is a grant for %q of integration %q, which is not an oauth connection", k.name(), k.owner()))
+			}
+			return nil
+		}),
+	)
 }
 
 // examine goes over a bucket to its end, whatever it meets, and counts the

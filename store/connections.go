@@ -2,33 +2,49 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"attache"
 )
 
-// CreateConnection stores a new connection. The name being taken in the
-// integration, by a connection of whatever type, is [attache.ErrExists], the
-// integration missing [attache.ErrNotFound].
+// CreateConnection stores a new connection, together with its grant where it
+// comes with one. The name being taken in the integration, by a connection of
+// whatever type, is [attache.ErrExists], the integration missing
+// [attache.ErrNotFound], the OAuth client of an oauth connection missing an
+// [attache.FieldError].
 func (s *Store) CreateConnection(ctx context.Context, c attache.Connection) error {
 	if err := checkNames(c.Integration, c.Name); err != nil {
 		return err
 	}
-	r := newConnectionRecord(c)
+	if c.Grant != nil && c.Type != attache.OAuth {
+		return connectionError(c.Name, errNotOAuth)
+	}
+	r, key := newConnectionRecord(c), ownedBy(c.Integration)+c.Name
 	return s.update(ctx, func(tx change) ([]attache.Change, error) {
 		if err := requireIntegration(tx.view(), c.Integration); err != nil {
 			return nil, err
 		}
-		if err := tx.create(connections, ownedBy(c.Integration)+c.Name, r); err != nil {
+		if err := tx.create(connections, key, r); err != nil {
 			return nil, connectionError(c.Name, err)
 		}
-		created := r.connection(c.Integration, c.Name)
-		return []attache.Change{{Connection: &created}}, nil
+		if c.Type == attache.OAuth {
+			if err := requireOAuthClient(tx.view(), c.Integration, c.OAuthClient); err != nil {
+				return nil, err
+			}
+		}
+		if c.Grant != nil {
+			if err := tx.save(grants, key, newGrantRecord(*c.Grant)); err != nil {
+				return nil, err
+			}
+		}
+		return connectionChange(tx.view(), c.Integration, c.Name)
 	})
 }
 
-// Connection returns one connection, or [attache.ErrNotFound].
+// Connection returns one connection with its grant, or [attache.ErrNotFound].
 func (s *Store) Connection(ctx context.Context, integration, name string) (c attache.Connection, err error) {
 	err = s.view(ctx, func(v view) error {
 		c, err = loadConnection(v, integration, name)
@@ -53,7 +69,11 @@ func (s *Store) Connections(ctx context.Context, integration, after string, limi
 			if more = limit > 0 && len(page) == limit; more {
 				return nil
 			}
-			page = append(page, k.Record.connection(integration, k.name()))
+			c, err := withGrant(v, k.Record.connection(integration, k.name()))
+			if err != nil {
+				return err
+			}
+			page = append(page, c)
 		}
 		return nil
 	})
@@ -66,45 +86,60 @@ func (s *Store) Connections(ctx context.Context, integration, after string, limi
 // UpdateConnection reads a connection, lets update change it, and writes it
 // back, with no other write in between. It does not set UpdatedAt; update does.
 // An error of update is returned as it is and nothing is written; the change of
-// a field that never changes is an [attache.FieldError]. update must not call
-// the store, and may be called more than once.
+// a field that never changes is an [attache.FieldError]. The grant is for
+// [Store.UpdateGrant] to change. update must not call the store, and may be
+// called more than once.
 func (s *Store) UpdateConnection(ctx context.Context, integration, name string, update func(*attache.Connection) error) error {
 	return s.update(ctx, func(tx change) ([]attache.Change, error) {
 		before, err := loadConnection(tx.view(), integration, name)
 		if err != nil {
 			return nil, err
 		}
-		after := before
-		after.AllowedPorts = slices.Clone(before.AllowedPorts)
+		after, err := loadConnection(tx.view(), integration, name) // shares nothing with before
+		if err != nil {
+			return nil, err
+		}
 		if err := update(&after); err != nil {
 			return nil, err
 		}
 		if err := sameIdentity(before, after); err != nil {
 			return nil, err
 		}
-		r := newConnectionRecord(after)
-		if err := tx.save(connections, ownedBy(integration)+name, r); err != nil {
+		if !reflect.DeepEqual(before.Grant, after.Grant) {
+			return nil, errors.New("store: UpdateConnection was to change a grant")
+		}
+		if err := tx.save(connections, ownedBy(integration)+name, newConnectionRecord(after)); err != nil {
 			return nil, err
 		}
-		updated := r.connection(integration, name)
-		return []attache.Change{{Connection: &updated}}, nil
+		return connectionChange(tx.view(), integration, name)
 	})
 }
 
-// DeleteConnection deletes a connection, or fails with [attache.ErrNotFound].
+// DeleteConnection deletes a connection and its grant, or fails with
+// [attache.ErrNotFound].
 func (s *Store) DeleteConnection(ctx context.Context, integration, name string) error {
 	if err := checkNames(integration, name); err != nil {
 		return connectionError(name, attache.ErrNotFound)
 	}
 	return s.update(ctx, func(tx change) ([]attache.Change, error) {
-		if err := tx.remove(connections, ownedBy(integration)+name); err != nil {
+		key := ownedBy(integration) + name
+		if err := tx.remove(connections, key); err != nil {
 			return nil, connectionError(name, err)
+		}
+		if err := tx.Delete(grants, key); err != nil {
+			return nil, err
 		}
 		return []attache.Change{{
 			Deleted:    true,
 			Connection: &attache.Connection{Integration: integration, Name: name},
 		}}, nil
 	})
+}
+
+// connectionChange tells of a connection as it is now.
+func connectionChange(v view, integration, name string) ([]attache.Change, error) {
+	c, err := loadConnection(v, integration, name)
+	return []attache.Change{{Connection: &c}}, err
 }
 
 func loadConnection(v view, integration, name string) (attache.Connection, error) {
@@ -115,29 +150,37 @@ func loadConnection(v view, integration, name string) (attache.Connection, error
 	if err != nil {
 		return attache.Connection{}, connectionError(name, err)
 	}
-	return r.connection(integration, name), nil
+	return withGrant(v, r.connection(integration, name))
 }
 
 // sameIdentity holds what never changes (rule C3) against a change.
 func sameIdentity(before, after attache.Connection) error {
-	for _, f := range []struct {
-		name string
-		same bool
-	}{
+	return unchanged("delete the connection and make another", []sameness{
 		{"integration", before.Integration == after.Integration},
 		{"name", before.Name == after.Name},
 		{"type", before.Type == after.Type},
 		{"allowed_domain", before.AllowedDomain == after.AllowedDomain},
 		{"allowed_ports", slices.Equal(before.AllowedPorts, after.AllowedPorts)},
 		{"header_name", before.HeaderName == after.HeaderName},
+		{"oauth_client", before.OAuthClient == after.OAuthClient},
+		{"oauth_url_subdomain", before.Subdomain == after.Subdomain},
+		{"permission_scope", before.Scope == after.Scope},
 		{"created_at", before.CreatedAt.Equal(after.CreatedAt)},
-	} {
+	})
+}
+
+// A sameness is a field, and whether an update left it as it was.
+type sameness struct {
+	field string
+	same  bool
+}
+
+// unchanged is the error of the first field that an update must not change and
+// did.
+func unchanged(remedy string, fields []sameness) error {
+	for _, f := range fields {
 		if !f.same {
-			return &attache.FieldError{
-				Field:  f.name,
-				Rule:   "never changes after creation",
-				Remedy: "delete the connection and make another",
-			}
+			return &attache.FieldError{Field: f.field, Rule: "never changes after creation", Remedy: remedy}
 		}
 	}
 	return nil

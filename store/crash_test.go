@@ -20,9 +20,10 @@ import (
 )
 
 // writeForEver writes as fast as it can, and says what was written once that is
-// certain: "+ NAME" for a new connection, "- NAME" for a deleted one, and "= N"
-// when the token of the connection "rotating", each time replaced by its
-// successor, is N. "? NAME" announces a deletion.
+// certain: "+ NAME" for a new connection, "- NAME" for a deleted one, "= N" when
+// the token of the connection "rotating", each time replaced by its successor, is
+// N, and "* N" when the grant of the connection "granted" is of generation N.
+// "? NAME" announces a deletion.
 func writeForEver(dir string) error {
 	fmt.Println("started")
 	ctx := context.Background()
@@ -30,12 +31,15 @@ func writeForEver(dir string) error {
 	if err != nil {
 		return err
 	}
-	err = s.CreateIntegration(ctx, attache.Integration{Name: "bot"})
-	if err == nil {
-		err = s.CreateConnection(ctx, attache.Connection{Integration: "bot", Name: "rotating"})
-	}
-	if err != nil && !errors.Is(err, attache.ErrExists) {
-		return err
+	for _, err := range []error{
+		s.CreateIntegration(ctx, attache.Integration{Name: "bot"}),
+		s.CreateConnection(ctx, attache.Connection{Integration: "bot", Name: "rotating"}),
+		s.CreateOAuthClient(ctx, oauthClient("bot", "client")),
+		s.CreateConnection(ctx, oauth("bot", "granted")),
+	} {
+		if err != nil && !errors.Is(err, attache.ErrExists) {
+			return err
+		}
 	}
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("c%d-%d", os.Getpid(), i)
@@ -48,6 +52,11 @@ func writeForEver(dir string) error {
 			return err
 		}
 		fmt.Println("=", next)
+		generation, err := refresh(ctx, s, "granted")
+		if err != nil {
+			return err
+		}
+		fmt.Println("*", generation)
 		if i%3 != 0 {
 			continue
 		}
@@ -80,6 +89,7 @@ type ledger struct {
 	there    map[string]bool
 	doubtful map[string]bool // announced to be deleted
 	rotation int
+	grant    int // its generation
 }
 
 func (l *ledger) note(t *testing.T, line string) {
@@ -93,6 +103,8 @@ func (l *ledger) note(t *testing.T, line string) {
 		delete(l.there, what)
 	case "=":
 		l.rotation, _ = strconv.Atoi(what)
+	case "*":
+		l.grant, _ = strconv.Atoi(what)
 	case "failed:":
 		t.Fatal("the writer", line)
 	}
@@ -118,6 +130,10 @@ func (l *ledger) settle(t *testing.T, s *Store) {
 			l.rotation = n
 			continue
 		}
+		if c.Name == "granted" {
+			unheard += l.settleGrant(t, c)
+			continue
+		}
 		present[c.Name] = true
 		if !l.there[c.Name] {
 			unheard++
@@ -138,6 +154,23 @@ func (l *ledger) settle(t *testing.T, s *Store) {
 		t.Errorf("%d writes were made that nobody asked for", unheard)
 	}
 	l.there, l.doubtful = present, map[string]bool{}
+}
+
+// settleGrant returns how many refreshes were stored that nobody was told of.
+func (l *ledger) settleGrant(t *testing.T, c attache.Connection) (unheard int) {
+	t.Helper()
+	n := 0
+	if c.Grant != nil {
+		n = int(c.Grant.Generation)
+		if diff := cmp.Diff(authorized("bot", "granted", n), c); diff != "" {
+			t.Error("the grant is not one that was written:", diff)
+		}
+	}
+	if n < l.grant {
+		t.Errorf("generation %d of the grant was acknowledged, %d is stored", l.grant, n)
+	}
+	unheard, l.grant = n-l.grant, n
+	return unheard
 }
 
 func TestKillLosesNothingThatWasAcknowledged(t *testing.T) {
@@ -166,8 +199,8 @@ func TestKillLosesNothingThatWasAcknowledged(t *testing.T) {
 			return
 		}
 	}
-	if len(l.there) < 30 || l.rotation < 30 {
-		t.Errorf("hardly a write was acknowledged: %d connections, %d rotations", len(l.there), l.rotation)
+	if len(l.there) < 30 || l.rotation < 30 || l.grant < 30 {
+		t.Errorf("hardly a write was acknowledged: %d connections, %d rotations, %d refreshes", len(l.there), l.rotation, l.grant)
 	}
 }
 

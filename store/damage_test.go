@@ -29,6 +29,7 @@ type specimen struct {
 
 type contents struct {
 	Integrations []attache.Integration
+	OAuthClients []attache.OAuthClient
 	Connections  []attache.Connection
 	AccessTokens []attache.AccessToken
 	AdminTokens  []attache.AdminToken
@@ -49,6 +50,10 @@ func newSpecimen(t *testing.T) specimen {
 		for j := range 10 {
 			must(t, s.CreateConnection(ctx, apiKey(bot, fmt.Sprint("c", j), fmt.Sprint("key", i, j))))
 		}
+		must(t, s.CreateOAuthClient(ctx, oauthClient(bot, "client")))
+		for j := range 3 {
+			must(t, s.CreateConnection(ctx, authorized(bot, fmt.Sprint("o", j), j)))
+		}
 	}
 	must(t, s.DeleteIntegration(ctx, "bot2"))
 	must(t, s.CreateAdminToken(ctx, attache.AdminToken{ID: "a", Role: attache.RoleViewer, Hash: attache.TokenHash{9}}))
@@ -67,6 +72,8 @@ func read(t *testing.T, s *Store) (c contents, err error) {
 		switch {
 		case ch.Integration != nil:
 			c.Integrations = append(c.Integrations, *ch.Integration)
+		case ch.OAuthClient != nil:
+			c.OAuthClients = append(c.OAuthClients, *ch.OAuthClient)
 		case ch.Connection != nil:
 			c.Connections = append(c.Connections, *ch.Connection)
 		case ch.AccessToken != nil:
@@ -248,11 +255,20 @@ func TestTampering(t *testing.T) {
 		"a connection copied to a new name":              move(connections, "bot0\x00c1", connections, "bot0\x00new"),
 		"a connection put where an access token belongs": move(connections, "bot0\x00c1", accessTokens, "bot0\x00c1"),
 		"an admin token given another hash":              move(adminTokens, "09"+strings.Repeat("0", 62), adminTokens, "08"+strings.Repeat("0", 62)),
+		"the grants of two connections swapped":          move(grants, "bot0\x00o1", grants, "bot0\x00o2"),
+		"a grant given to a connection of another type":  move(grants, "bot0\x00o1", grants, "bot0\x00c1"),
+		"an OAuth client copied to another integration":  move(oauthClients, "bot0\x00client", oauthClients, "bot1\x00other"),
 		"an empty value":                                 put(connections, "bot0\x00c1", ""),
 		"a value of another seal version":                put(connections, "bot0\x00c1", "\x02whatever"),
 		"a value in the clear":                           put(connections, "bot0\x00c1", `{"type":"api_key","allowed_domain":"evil.example"}`),
 		"an owner deleted": func(tx *bbolt.Tx) error {
 			return tx.Bucket([]byte(integrations)).Delete([]byte("bot0"))
+		},
+		"an OAuth client deleted": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte(oauthClients)).Delete([]byte("bot0\x00client"))
+		},
+		"a connection deleted, and its grant left": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte(connections)).Delete([]byte("bot0\x00o1"))
 		},
 		"the header deleted": func(tx *bbolt.Tx) error {
 			return tx.Bucket([]byte(metaBucket)).Delete([]byte(headerKey))
@@ -286,7 +302,7 @@ func TestTampering(t *testing.T) {
 		wantError(t, s.UpdateConnection(t.Context(), "bot0", "c2", func(*attache.Connection) error { return nil }), ErrCorrupt)
 		r, err := s.Check(t.Context())
 		wantError(t, err, ErrCorrupt, `c1"`, `c2"`)
-		want := Report{Integrations: 2, Connections: 18, AccessTokens: 2, AdminTokens: 1, Authorities: 1}
+		want := Report{Integrations: 2, Connections: 24, OAuthClients: 2, Grants: 6, AccessTokens: 2, AdminTokens: 1, Authorities: 1}
 		if diff := cmp.Diff(want, r); diff != "" {
 			t.Error(diff)
 		}

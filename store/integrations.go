@@ -13,7 +13,7 @@ func (s *Store) CreateIntegration(ctx context.Context, i attache.Integration) er
 	if err := checkNames(i.Name); err != nil {
 		return err
 	}
-	r := integrationRecord{CreatedAt: i.CreatedAt.UTC().Round(0)}
+	r := integrationRecord{CreatedAt: stored(i.CreatedAt)}
 	return s.update(ctx, func(c change) ([]attache.Change, error) {
 		if err := c.create(integrations, i.Name, r); err != nil {
 			return nil, integrationError(i.Name, err)
@@ -47,7 +47,7 @@ func (s *Store) DeleteIntegration(ctx context.Context, name string) error {
 		if err := c.remove(integrations, name); err != nil {
 			return nil, integrationError(name, err)
 		}
-		for _, bucket := range []string{connections, accessTokens} {
+		for _, bucket := range []string{connections, grants, oauthClients, accessTokens} {
 			if err := c.removeAll(bucket, ownedBy(name)); err != nil {
 				return nil, err
 			}

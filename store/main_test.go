@@ -153,6 +153,69 @@ func apiKey(integration, name, key string) attache.Connection {
 	}
 }
 
+func oauthClient(integration, name string) attache.OAuthClient {
+	return attache.OAuthClient{
+		Integration:   integration,
+		Name:          name,
+		GrantType:     attache.AuthorizationCode,
+		ClientID:      "id",
+		ClientSecret:  secret.New("client secret"),
+		AuthURL:       "https://{subdomain}.example.com/authorize",
+		TokenURL:      "https://{subdomain}.example.com/token",
+		DefaultScopes: "read write",
+		CreatedAt:     created,
+		UpdatedAt:     created,
+	}
+}
+
+// oauth is a connection that uses the OAuth client "client", not authorized yet.
+func oauth(integration, name string) attache.Connection {
+	return attache.Connection{
+		Integration:   integration,
+		Name:          name,
+		Type:          attache.OAuth,
+		AllowedDomain: "acme.example.com",
+		AllowedPorts:  []uint16{443},
+		OAuthClient:   "client",
+		Subdomain:     "acme",
+		Scope:         "read",
+		CreatedAt:     created,
+		UpdatedAt:     created,
+	}
+}
+
+// authorized is such a connection with a grant, refreshed n-1 times.
+func authorized(integration, name string, n int) attache.Connection {
+	c := oauth(integration, name)
+	c.Grant = &attache.Grant{
+		State:        attache.GrantActive,
+		AccessToken:  numbered("access", n),
+		RefreshToken: numbered("refresh", n),
+		TokenType:    "Bearer",
+		Scope:        "read",
+		IssuedAt:     created,
+		ExpiresAt:    created.Add(time.Hour),
+		Generation:   uint64(n),
+	}
+	return c
+}
+
+// numbered is a token as long as real ones that ends in its number.
+func numbered(kind string, n int) secret.Text {
+	return secret.New(fmt.Sprintf("%s-token-of-forty-eight-characters-%013d", kind, n))
+}
+
+// refresh replaces both tokens of an oauth connection of the integration bot by
+// their successors.
+func refresh(ctx context.Context, s *Store, name string) (next int, err error) {
+	err = s.UpdateGrant(ctx, "bot", name, func(g *attache.Grant) error {
+		next = int(g.Generation) + 1
+		*g = *authorized("bot", name, next).Grant
+		return nil
+	})
+	return next, err
+}
+
 func accessToken(integration, id string) attache.AccessToken {
 	return attache.AccessToken{
 		ID: id, Integration: integration, Hash: attache.TokenHash{1, 2, 3},

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"io/fs"
@@ -15,6 +17,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"attache"
+	"attache/secret"
 )
 
 const (
@@ -185,11 +188,73 @@ func TestNewerSchema(t *testing.T) {
 	openAndClose(t, Options{Dir: dir})
 	editHeader(t, dir, func(h *header) { h.Schema++ })
 	_, err := Open(t.Context(), Options{Dir: dir})
-	wantError(t, err, ErrNewerSchema, dir, "schema 2")
+	wantError(t, err, ErrNewerSchema, dir, "schema 3")
 	// It says so before it asks for a key that may be of another kind.
 	must(t, os.Remove(filepath.Join(dir, masterKeyFile)))
 	_, err = Open(t.Context(), Options{Dir: dir})
 	wantError(t, err, ErrNewerSchema)
+}
+
+// TestOlderSchema opens what the first version wrote, in the same file as it was.
+func TestOlderSchema(t *testing.T) {
+	packed, err := os.Open("testdata/schema1.db.gz")
+	must(t, err)
+	defer func() { must(t, packed.Close()) }()
+	unpacked, err := gzip.NewReader(packed)
+	must(t, err)
+	image, err := io.ReadAll(unpacked)
+	must(t, err)
+	t.Setenv("ATTACHE_TEST_KEY", someKey)
+	o := Options{Dir: t.TempDir(), MasterKey: "env:ATTACHE_TEST_KEY"}
+	path := filepath.Join(o.Dir, databaseFile)
+	must(t, os.WriteFile(path, image, 0o600))
+	want := contents{
+		Integrations: []attache.Integration{{Name: "bot", CreatedAt: created}},
+		Connections:  []attache.Connection{apiKey("bot", "tickets", "key")},
+		AccessTokens: []attache.AccessToken{accessToken("bot", "t")},
+		AdminTokens:  []attache.AdminToken{{ID: "a", Role: attache.RoleViewer, Hash: attache.TokenHash{9}, CreatedAt: created}},
+		Authorities:  []Authority{{Certificate: []byte("DER"), Key: secret.New("PEM"), CreatedAt: created}},
+	}
+	look := func(o Options, then func(*Store)) {
+		t.Helper()
+		s, err := Open(t.Context(), o)
+		must(t, err)
+		_, err = s.Check(t.Context())
+		must(t, err)
+		got, err := read(t, s)
+		must(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		then(s)
+		must(t, s.Close())
+	}
+	schemaNow := func() (found int) {
+		editHeader(t, o.Dir, func(h *header) { found = h.Schema })
+		return found
+	}
+
+	look(Options{Dir: o.Dir, MasterKey: o.MasterKey, ReadOnly: true}, func(*Store) {})
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, image) {
+		t.Error("looking changed the file", err)
+	}
+	t.Setenv("ATTACHE_TEST_KEY", anotherKey)
+	_, err = Open(t.Context(), o)
+	wantError(t, err, ErrWrongKey)
+	if n := schemaNow(); n != 1 {
+		t.Errorf("who has no key made it schema %d", n)
+	}
+	t.Setenv("ATTACHE_TEST_KEY", someKey)
+	look(o, func(s *Store) {
+		must(t, s.CreateOAuthClient(t.Context(), oauthClient("bot", "client")))
+		must(t, s.CreateConnection(t.Context(), authorized("bot", "x", 1)))
+	})
+	if n := schemaNow(); n != schema {
+		t.Errorf("it has schema %d, want %d", n, schema)
+	}
+	want.OAuthClients = []attache.OAuthClient{oauthClient("bot", "client")}
+	want.Connections = append(want.Connections, authorized("bot", "x", 1))
+	look(o, func(*Store) {})
 }
 
 func TestUnreasonablePassphraseParametersAreRefused(t *testing.T) {

@@ -18,6 +18,8 @@ import (
 const (
 	integrations = "integrations"  // name
 	connections  = "connections"   // integration, name
+	oauthClients = "oauth_clients" // integration, name
+	grants       = "grants"        // integration, name of the connection
 	accessTokens = "access_tokens" // integration, ID
 	adminTokens  = "admin_tokens"  // hash, in hexadecimal
 	authorities  = "authorities"   // authoritySet: one record for all of them
@@ -34,7 +36,7 @@ func checkBuckets(r reader) error {
 	}
 	for _, n := range names {
 		switch n {
-		case metaBucket, integrations, connections, accessTokens, adminTokens, authorities:
+		case metaBucket, integrations, connections, oauthClients, grants, accessTokens, adminTokens, authorities:
 		default:
 			return damaged(fmt.Sprintf("there is a bucket %q, which no version makes", n))
 		}
@@ -60,8 +62,8 @@ func checkNames(names ...string) error {
 }
 
 // Records are what is sealed: JSON, in which secrets are in the clear, and bytes,
-// for JSON would repair a string that is not UTF-8. This file is the only one in
-// the package that exposes a secret.
+// for JSON would repair a string that is not UTF-8. This file and oauthrecords.go
+// are the only ones in the package that expose a secret.
 type (
 	integrationRecord struct {
 		CreatedAt time.Time `json:"created_at"`
@@ -73,6 +75,9 @@ type (
 		AllowedPorts  []uint16               `json:"allowed_ports"`
 		HeaderName    attache.HeaderName     `json:"header_name,omitempty"`
 		StripCookies  bool                   `json:"strip_cookies,omitempty"`
+		OAuthClient   string                 `json:"oauth_client,omitempty"`
+		Subdomain     string                 `json:"subdomain,omitempty"`
+		Scope         string                 `json:"scope,omitempty"`
 		APIKey        []byte                 `json:"api_key,omitempty"`
 		Username      []byte                 `json:"username,omitempty"`
 		Password      []byte                 `json:"password,omitempty"`
@@ -101,6 +106,9 @@ type (
 	}
 )
 
+// stored is a time as it comes back from a record.
+func stored(t time.Time) time.Time { return t.UTC().Round(0) }
+
 func (r integrationRecord) integration(name string) attache.Integration {
 	return attache.Integration{Name: name, CreatedAt: r.CreatedAt}
 }
@@ -112,15 +120,19 @@ func newConnectionRecord(c attache.Connection) connectionRecord {
 		AllowedPorts:  slices.Clone(c.AllowedPorts),
 		HeaderName:    c.HeaderName,
 		StripCookies:  c.StripCookies,
+		OAuthClient:   c.OAuthClient,
+		Subdomain:     c.Subdomain,
+		Scope:         c.Scope,
 		APIKey:        []byte(c.Credential.APIKey.Expose()),
 		Username:      []byte(c.Credential.Username.Expose()),
 		Password:      []byte(c.Credential.Password.Expose()),
 		Token:         []byte(c.Credential.Token.Expose()),
-		CreatedAt:     c.CreatedAt.UTC().Round(0),
-		UpdatedAt:     c.UpdatedAt.UTC().Round(0),
+		CreatedAt:     stored(c.CreatedAt),
+		UpdatedAt:     stored(c.UpdatedAt),
 	}
 }
 
+// connection is what the record says, without the grant, which has its own.
 func (r connectionRecord) connection(integration, name string) attache.Connection {
 	return attache.Connection{
 		Integration:   integration,
@@ -130,6 +142,9 @@ func (r connectionRecord) connection(integration, name string) attache.Connectio
 		AllowedPorts:  r.AllowedPorts,
 		HeaderName:    r.HeaderName,
 		StripCookies:  r.StripCookies,
+		OAuthClient:   r.OAuthClient,
+		Subdomain:     r.Subdomain,
+		Scope:         r.Scope,
 		Credential: attache.Credential{
 			APIKey:   secret.New(string(r.APIKey)),
 			Username: secret.New(string(r.Username)),
@@ -150,7 +165,7 @@ func (r adminTokenRecord) adminToken(hash attache.TokenHash) attache.AdminToken 
 }
 
 func newAuthorityRecord(a Authority) authorityRecord {
-	return authorityRecord{a.Certificate, []byte(a.Key.Expose()), a.CreatedAt.UTC().Round(0)}
+	return authorityRecord{a.Certificate, []byte(a.Key.Expose()), stored(a.CreatedAt)}
 }
 
 func (r authorityRecord) authority() Authority {

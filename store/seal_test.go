@@ -30,6 +30,14 @@ func TestNoSecretIsInTheFiles(t *testing.T) {
 	}}))
 	must(t, s.UpdateConnection(t.Context(), "bot", "c", func(c *attache.Connection) error { c.Credential.APIKey = canary(4); return nil }))
 	must(t, s.SaveAuthorities(t.Context(), []Authority{{Key: canary(5)}}))
+	client := oauthClient("bot", "client")
+	client.ClientSecret, client.Provider.PrivateKey, client.Provider.Certificate = canary(6), canary(7), canary(8)
+	must(t, s.CreateOAuthClient(t.Context(), client))
+	must(t, s.CreateConnection(t.Context(), oauth("bot", "o")))
+	must(t, s.UpdateGrant(t.Context(), "bot", "o", func(g *attache.Grant) error {
+		g.AccessToken, g.RefreshToken = canary(9), canary(10)
+		return nil
+	}))
 	must(t, s.Close())
 
 	text, err := os.ReadFile(filepath.Join(dir, masterKeyFile))
@@ -37,7 +45,7 @@ func TestNoSecretIsInTheFiles(t *testing.T) {
 	key, err := decodeKey(text)
 	must(t, err)
 	secrets := []string{string(key), "canary.domain.example"}
-	for n := range 6 {
+	for n := range 11 {
 		secrets = append(secrets, canary(n).Expose())
 	}
 	for _, name := range fileNames(t, dir) {

@@ -1,5 +1,6 @@
 // Package store keeps what must outlast the program: integrations, connections
-// with their credentials, tokens (as hashes), and the certificate authority.
+// with their credentials, OAuth clients and grants, tokens (as hashes), and the
+// certificate authority.
 //
 // # What is on disk
 //
@@ -88,7 +89,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{engine: e, turn: make(chan struct{}, 1), subscribers: map[*subscriber]struct{}{}}
-	if err := s.unlock(ctx, key); err != nil {
+	h, err := s.unlock(ctx, key)
+	if err == nil && !o.ReadOnly {
+		err = s.upgrade(ctx, h)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), e.Close())
 	}
 	if !o.ReadOnly {
@@ -122,14 +127,13 @@ func create(ctx context.Context, path string, key *masterKey) error {
 
 // unlock makes sure that the database is one that this version understands, and
 // readies the sealer.
-func (s *Store) unlock(ctx context.Context, key *masterKey) error {
-	return s.engine.View(ctx, func(r reader) error {
+func (s *Store) unlock(ctx context.Context, key *masterKey) (h header, err error) {
+	err = s.engine.View(ctx, func(r reader) error {
 		b, err := r.Get(metaBucket, headerKey)
 		if err != nil {
 			return err
 		}
-		h, err := decodeHeader(b)
-		if err != nil {
+		if h, err = decodeHeader(b); err != nil {
 			return err
 		}
 		if err := checkBuckets(r); err != nil {
@@ -138,6 +142,22 @@ func (s *Store) unlock(ctx context.Context, key *masterKey) error {
 		s.sealer, err = h.Key.unwrap(key)
 		return err
 	})
+	return h, err
+}
+
+// upgrade brings the database to this version's schema. From 1 to 2 nothing
+// moves: what is new is in buckets of its own, which an older version would take
+// for damage. The header tells it better.
+func (s *Store) upgrade(ctx context.Context, h header) error {
+	if h.Schema == schema {
+		return nil
+	}
+	h.Schema = schema
+	b, err := h.encode()
+	if err != nil {
+		return err
+	}
+	return s.engine.Update(ctx, func(w writer) error { return w.Put(metaBucket, headerKey, b) })
 }
 
 // Close waits for what is running and closes the database. Methods called later

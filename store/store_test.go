@@ -27,6 +27,8 @@ func TestConnectionComesBackAsItWasStored(t *testing.T) {
 			Credential: attache.Credential{Username: secret.New("ann"), Password: secret.New("pass")}},
 		{Integration: "bot", Name: "c", Type: attache.BearerToken, AllowedPorts: []uint16{443}, Credential: attache.Credential{Token: secret.New("tok")}},
 	}
+	must(t, s.CreateOAuthClient(t.Context(), oauthClient("bot", "client")))
+	all = append(all, oauth("bot", "d"), authorized("bot", "e", 1))
 	for _, c := range all {
 		must(t, s.CreateConnection(t.Context(), c))
 	}
@@ -157,6 +159,71 @@ var refusals = map[string]struct {
 	"updating a connection that is not there": {func(ctx context.Context, s *Store) error {
 		return s.UpdateConnection(ctx, "bot", "d", func(*attache.Connection) error { return nil })
 	}, attache.ErrNotFound},
+	"an oauth connection of a client that is not there": {func(ctx context.Context, s *Store) error {
+		c := oauth("bot", "new")
+		c.OAuthClient = "nobody"
+		return s.CreateConnection(ctx, c)
+	}, errNoOAuthClient},
+	"an oauth connection of a client that is another integration's": {func(ctx context.Context, s *Store) error {
+		return s.CreateConnection(ctx, authorized("other", "new", 1))
+	}, errNoOAuthClient},
+	"an oauth connection of a client whose name reaches into another's": {func(ctx context.Context, s *Store) error {
+		c := oauth("other", "new")
+		c.OAuthClient = "\x00client"
+		return s.CreateConnection(ctx, c)
+	}, errNoOAuthClient},
+	"an oauth connection whose name is taken": {func(ctx context.Context, s *Store) error {
+		return s.CreateConnection(ctx, authorized("bot", "c", 1))
+	}, attache.ErrExists},
+	"a connection of another type with a grant": {func(ctx context.Context, s *Store) error {
+		c := apiKey("bot", "new", "k")
+		c.Grant = &attache.Grant{}
+		return s.CreateConnection(ctx, c)
+	}, errNotOAuth},
+	"an OAuth client whose name is taken": {func(ctx context.Context, s *Store) error {
+		return s.CreateOAuthClient(ctx, oauthClient("bot", "client"))
+	}, attache.ErrExists},
+	"an OAuth client of nobody": {func(ctx context.Context, s *Store) error {
+		return s.CreateOAuthClient(ctx, oauthClient("nobody", "client"))
+	}, attache.ErrNotFound},
+	"deleting an OAuth client that a connection uses": {func(ctx context.Context, s *Store) error {
+		return s.DeleteOAuthClient(ctx, "bot", "client")
+	}, attache.ErrReferenced},
+	"deleting an OAuth client that is not there": {func(ctx context.Context, s *Store) error {
+		return s.DeleteOAuthClient(ctx, "other", "client")
+	}, attache.ErrNotFound},
+	"deleting an OAuth client by a name that reaches into another's": {func(ctx context.Context, s *Store) error {
+		return s.DeleteOAuthClient(ctx, "", "bot\x00client")
+	}, attache.ErrNotFound},
+	"looking up an OAuth client that is not there": {func(ctx context.Context, s *Store) error {
+		_, err := s.OAuthClient(ctx, "other", "client")
+		return err
+	}, attache.ErrNotFound},
+	"listing the OAuth clients of nobody": {func(ctx context.Context, s *Store) error {
+		_, err := s.OAuthClients(ctx, "nobody")
+		return err
+	}, attache.ErrNotFound},
+	"updating an OAuth client that is not there": {func(ctx context.Context, s *Store) error {
+		return s.UpdateOAuthClient(ctx, "other", "client", func(*attache.OAuthClient) error { return nil })
+	}, attache.ErrNotFound},
+	"an update of an OAuth client that the caller refuses": {func(ctx context.Context, s *Store) error {
+		return s.UpdateOAuthClient(ctx, "bot", "client", func(c *attache.OAuthClient) error {
+			c.ClientSecret = secret.New("half done")
+			return errRefused
+		})
+	}, errRefused},
+	"updating the grant of a connection that is not there": {func(ctx context.Context, s *Store) error {
+		return s.UpdateGrant(ctx, "bot", "d", func(*attache.Grant) error { return nil })
+	}, attache.ErrNotFound},
+	"updating the grant of a connection of another type": {func(ctx context.Context, s *Store) error {
+		return s.UpdateGrant(ctx, "bot", "c", func(*attache.Grant) error { return nil })
+	}, errNotOAuth},
+	"an update of a grant that the caller refuses": {func(ctx context.Context, s *Store) error {
+		return s.UpdateGrant(ctx, "bot", "o", func(g *attache.Grant) error {
+			g.RefreshToken = secret.New("half done")
+			return errRefused
+		})
+	}, errRefused},
 	"an update that the caller refuses": {func(ctx context.Context, s *Store) error {
 		return s.UpdateConnection(ctx, "bot", "c", func(c *attache.Connection) error {
 			c.Credential.APIKey = secret.New("half done")
@@ -173,9 +240,11 @@ func TestRefusedWritesStoreNothing(t *testing.T) {
 			must(t, s.CreateConnection(t.Context(), apiKey("bot", "c", "key")))
 			must(t, s.CreateAccessToken(t.Context(), accessToken("bot", "t")))
 			must(t, s.CreateAdminToken(t.Context(), attache.AdminToken{ID: "admin", Hash: attache.TokenHash{7}}))
+			must(t, s.CreateOAuthClient(t.Context(), oauthClient("bot", "client")))
+			must(t, s.CreateConnection(t.Context(), authorized("bot", "o", 1)))
 			before, err := read(t, s)
 			must(t, err)
-			_, err = s.Subscribe(t.Context(), countChanges(t, 4)) // of what is there
+			_, err = s.Subscribe(t.Context(), countChanges(t, 6)) // of what is there
 			must(t, err)
 			wantError(t, tt.do(t.Context(), s), tt.want)
 			after, err := read(t, s)
@@ -203,6 +272,7 @@ func TestNamesThatReachIntoOthersAreRefused(t *testing.T) {
 			"integration":              s.CreateIntegration(t.Context(), attache.Integration{Name: name}),
 			"connection":               s.CreateConnection(t.Context(), apiKey("bot", name, "k")),
 			"connection's integration": s.CreateConnection(t.Context(), apiKey(name, "c", "k")),
+			"OAuth client":             s.CreateOAuthClient(t.Context(), oauthClient("bot", name)),
 			"access token":             s.CreateAccessToken(t.Context(), accessToken("bot", name)),
 			"admin token":              s.CreateAdminToken(t.Context(), attache.AdminToken{ID: name}),
 		} {
@@ -221,11 +291,16 @@ func TestWhatNeverChanges(t *testing.T) {
 		"allowed_domain": func(c *attache.Connection) { c.AllowedDomain = "evil.example" },
 		"allowed_ports":  func(c *attache.Connection) { c.AllowedPorts[0] = 80 },
 		"header_name":    func(c *attache.Connection) { c.HeaderName = "X-Other" },
-		"created_at":     func(c *attache.Connection) { c.CreatedAt = c.CreatedAt.Add(1) },
+
+		"oauth_client":        func(c *attache.Connection) { c.OAuthClient = "other" },
+		"oauth_url_subdomain": func(c *attache.Connection) { c.Subdomain = "evil" },
+		"permission_scope":    func(c *attache.Connection) { c.Scope = "admin" },
+		"created_at":          func(c *attache.Connection) { c.CreatedAt = c.CreatedAt.Add(1) },
 	} {
 		t.Run(field, func(t *testing.T) {
 			s := openWith(t)
-			want := apiKey("bot", "c", "key")
+			must(t, s.CreateOAuthClient(t.Context(), oauthClient("bot", "client")))
+			want := authorized("bot", "c", 1)
 			must(t, s.CreateConnection(t.Context(), want))
 			err := s.UpdateConnection(t.Context(), "bot", "c", func(c *attache.Connection) error {
 				change(c)
@@ -249,7 +324,9 @@ func TestDeletingAnIntegrationDeletesWhatItOwnsAndNothingElse(t *testing.T) {
 	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bo", CreatedAt: created})) // a prefix of bot
 	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot-2", CreatedAt: created}))
 	for _, i := range []string{"bo", "bot", "bot-2"} {
+		must(t, s.CreateOAuthClient(t.Context(), oauthClient(i, "client")))
 		must(t, s.CreateConnection(t.Context(), apiKey(i, "c", "k")))
+		must(t, s.CreateConnection(t.Context(), authorized(i, "o", 1)))
 		must(t, s.CreateAccessToken(t.Context(), accessToken(i, "t")))
 	}
 	before := s.Stats().Writes
@@ -261,7 +338,8 @@ func TestDeletingAnIntegrationDeletesWhatItOwnsAndNothingElse(t *testing.T) {
 	must(t, err)
 	want := contents{
 		Integrations: []attache.Integration{{Name: "bo", CreatedAt: created}, {Name: "bot-2", CreatedAt: created}, {Name: "other", CreatedAt: created}},
-		Connections:  []attache.Connection{apiKey("bo", "c", "k"), apiKey("bot-2", "c", "k")},
+		OAuthClients: []attache.OAuthClient{oauthClient("bo", "client"), oauthClient("bot-2", "client")},
+		Connections:  []attache.Connection{apiKey("bo", "c", "k"), authorized("bo", "o", 1), apiKey("bot-2", "c", "k"), authorized("bot-2", "o", 1)},
 		AccessTokens: []attache.AccessToken{accessToken("bo", "t"), accessToken("bot-2", "t")},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -270,6 +348,9 @@ func TestDeletingAnIntegrationDeletesWhatItOwnsAndNothingElse(t *testing.T) {
 	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot", CreatedAt: created}))
 	if page, _, err := s.Connections(t.Context(), "bot", "", 0); len(page) != 0 || err != nil {
 		t.Errorf("the new one inherited %v, %v", page, err)
+	}
+	if all, err := s.OAuthClients(t.Context(), "bot"); len(all) != 0 || err != nil {
+		t.Errorf("the new one inherited %v, %v", all, err)
 	}
 }
 
@@ -417,16 +498,22 @@ var calls = map[string]func(context.Context, *Store) error{
 		_, err := s.AdminToken(ctx, attache.TokenHash{})
 		return err
 	},
-	"DeleteAdminToken": func(ctx context.Context, s *Store) error { return s.DeleteAdminToken(ctx, "x") },
-	"CreateConnection": func(ctx context.Context, s *Store) error { return s.CreateConnection(ctx, apiKey("bot", "x", "k")) },
-	"Connection":       func(ctx context.Context, s *Store) error { _, err := s.Connection(ctx, "bot", "x"); return err },
-	"Connections":      func(ctx context.Context, s *Store) error { _, _, err := s.Connections(ctx, "bot", "", 0); return err },
-	"UpdateConnection": func(ctx context.Context, s *Store) error { return s.UpdateConnection(ctx, "bot", "x", nil) },
-	"DeleteConnection": func(ctx context.Context, s *Store) error { return s.DeleteConnection(ctx, "bot", "x") },
-	"Authorities":      func(ctx context.Context, s *Store) error { _, err := s.Authorities(ctx); return err },
-	"SaveAuthorities":  func(ctx context.Context, s *Store) error { return s.SaveAuthorities(ctx, nil) },
-	"Subscribe":        func(ctx context.Context, s *Store) error { _, err := s.Subscribe(ctx, nil); return err },
-	"Check":            func(ctx context.Context, s *Store) error { _, err := s.Check(ctx); return err },
+	"DeleteAdminToken":  func(ctx context.Context, s *Store) error { return s.DeleteAdminToken(ctx, "x") },
+	"CreateConnection":  func(ctx context.Context, s *Store) error { return s.CreateConnection(ctx, apiKey("bot", "x", "k")) },
+	"Connection":        func(ctx context.Context, s *Store) error { _, err := s.Connection(ctx, "bot", "x"); return err },
+	"Connections":       func(ctx context.Context, s *Store) error { _, _, err := s.Connections(ctx, "bot", "", 0); return err },
+	"UpdateConnection":  func(ctx context.Context, s *Store) error { return s.UpdateConnection(ctx, "bot", "x", nil) },
+	"DeleteConnection":  func(ctx context.Context, s *Store) error { return s.DeleteConnection(ctx, "bot", "x") },
+	"CreateOAuthClient": func(ctx context.Context, s *Store) error { return s.CreateOAuthClient(ctx, oauthClient("bot", "x")) },
+	"OAuthClients":      func(ctx context.Context, s *Store) error { _, err := s.OAuthClients(ctx, "bot"); return err },
+	"OAuthClient":       func(ctx context.Context, s *Store) error { _, err := s.OAuthClient(ctx, "bot", "x"); return err },
+	"UpdateOAuthClient": func(ctx context.Context, s *Store) error { return s.UpdateOAuthClient(ctx, "bot", "x", nil) },
+	"DeleteOAuthClient": func(ctx context.Context, s *Store) error { return s.DeleteOAuthClient(ctx, "bot", "x") },
+	"UpdateGrant":       func(ctx context.Context, s *Store) error { return s.UpdateGrant(ctx, "bot", "x", nil) },
+	"Authorities":       func(ctx context.Context, s *Store) error { _, err := s.Authorities(ctx); return err },
+	"SaveAuthorities":   func(ctx context.Context, s *Store) error { return s.SaveAuthorities(ctx, nil) },
+	"Subscribe":         func(ctx context.Context, s *Store) error { _, err := s.Subscribe(ctx, nil); return err },
+	"Check":             func(ctx context.Context, s *Store) error { _, err := s.Check(ctx); return err },
 }
 
 func TestStats(t *testing.T) {

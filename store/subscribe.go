@@ -8,8 +8,8 @@ import (
 
 type subscriber struct{ fn func(attache.Change) }
 
-// Subscribe calls fn for everything that exists, owners before what they own,
-// and from then on for every change in the order of commits: before the write
+// Subscribe calls fn for everything that exists, owners before what they own and
+// OAuth clients before the connections that use them, and from then on for every change in the order of commits: before the write
 // that made it returns, and before the next begins. So who has written can rely
 // on every view being up to date, a revocation's above all.
 //
@@ -48,11 +48,21 @@ func replay(v view, fn func(attache.Change)) error {
 		t := k.Record.accessToken(k.owner(), k.name())
 		fn(attache.Change{AccessToken: &t})
 	}
+	for k, err := range loadAll[oauthClientRecord](v, oauthClients, "", "") {
+		if err != nil {
+			return err
+		}
+		c := k.Record.oauthClient(k.owner(), k.name())
+		fn(attache.Change{OAuthClient: &c})
+	}
 	for k, err := range loadAll[connectionRecord](v, connections, "", "") {
 		if err != nil {
 			return err
 		}
-		c := k.Record.connection(k.owner(), k.name())
+		c, err := withGrant(v, k.Record.connection(k.owner(), k.name()))
+		if err != nil {
+			return err
+		}
 		fn(attache.Change{Connection: &c})
 	}
 	return nil

@@ -31,8 +31,13 @@ func (m mirror) apply(c attache.Change) {
 		}
 	case c.AccessToken != nil:
 		key, value = c.AccessToken.Integration+"/token/"+c.AccessToken.ID, fmt.Sprint(c.AccessToken.Hash)
+	case c.OAuthClient != nil:
+		key, value = c.OAuthClient.Integration+"/client/"+c.OAuthClient.Name, c.OAuthClient.ClientID
 	case c.Connection != nil:
 		key, value = c.Connection.Integration+"/"+c.Connection.Name, c.Connection.Credential.APIKey.Expose()
+		if g := c.Connection.Grant; g != nil {
+			value = g.AccessToken.Expose()
+		}
 	}
 	if c.Deleted {
 		delete(m, key)
@@ -56,7 +61,7 @@ func TestSubscribersSeeWhatIsThere(t *testing.T) {
 		for _, i := range all { // of the round before
 			noError(t, s.DeleteIntegration(ctx, i.Name))
 		}
-		m := &machine{s: s, want: mirror{}, early: mirror{}}
+		m := &machine{s: s, want: mirror{}, early: mirror{}, uses: map[string]string{}}
 		_, err = s.Subscribe(ctx, m.early.apply)
 		noError(t, err)
 		t.Repeat(rapid.StateMachineActions(m))
@@ -76,6 +81,7 @@ func TestSubscribersSeeWhatIsThere(t *testing.T) {
 type machine struct {
 	s           *Store
 	want, early mirror
+	uses        map[string]string // of the oauth connections, whether still there or not, their clients
 }
 
 func (m *machine) Check(t *rapid.T) {
@@ -102,16 +108,79 @@ func (m *machine) DeleteIntegration(t *rapid.T) {
 
 func (m *machine) CreateConnection(t *rapid.T) {
 	i, c := name(t), name(t)
-	m.create(t, m.s.CreateConnection(context.Background(), apiKey(i, c, "first")), i, i+"/"+c, "first")
+	err := m.s.CreateConnection(context.Background(), apiKey(i, c, "first"))
+	m.create(t, err, i, i+"/"+c, "first")
+	if err == nil {
+		m.uses[i+"/"+c] = ""
+	}
+}
+
+func (m *machine) CreateOAuthConnection(t *rapid.T) {
+	i, c, client := name(t), name(t), name(t)
+	x := oauth(i, c)
+	x.OAuthClient = client
+	err := m.s.CreateConnection(context.Background(), x)
+	if m.has(i) && !m.has(i+"/"+c) && !m.has(i+"/client/"+client) {
+		m.expect(t, err, false, errNoOAuthClient)
+		return
+	}
+	m.create(t, err, i, i+"/"+c, "")
+	if err == nil {
+		m.uses[i+"/"+c] = i + "/client/" + client
+	}
+}
+
+func (m *machine) UpdateGrant(t *rapid.T) {
+	i, c, token := name(t), name(t), rapid.StringMatching("[a-z]+").Draw(t, "token")
+	err := m.s.UpdateGrant(context.Background(), i, c, func(g *attache.Grant) error {
+		g.AccessToken = secret.New(token)
+		return nil
+	})
+	switch key := i + "/" + c; {
+	case !m.has(key):
+		m.expect(t, err, false, attache.ErrNotFound)
+	case m.expect(t, err, m.uses[key] != "", errNotOAuth):
+		m.want[key] = token
+	}
+}
+
+func (m *machine) CreateOAuthClient(t *rapid.T) {
+	i, c := name(t), name(t)
+	m.create(t, m.s.CreateOAuthClient(context.Background(), oauthClient(i, c)), i, i+"/client/"+c, "id")
+}
+
+func (m *machine) UpdateOAuthClient(t *rapid.T) {
+	i, c, id := name(t), name(t), rapid.StringMatching("[a-z]+").Draw(t, "id")
+	err := m.s.UpdateOAuthClient(context.Background(), i, c, func(c *attache.OAuthClient) error {
+		c.ClientID = id
+		return nil
+	})
+	if m.expect(t, err, m.has(i+"/client/"+c), attache.ErrNotFound) {
+		m.want[i+"/client/"+c] = id
+	}
+}
+
+func (m *machine) DeleteOAuthClient(t *rapid.T) {
+	i, c := name(t), name(t)
+	err := m.s.DeleteOAuthClient(context.Background(), i, c)
+	for connection, client := range m.uses {
+		if m.has(connection) && client == i+"/client/"+c {
+			m.expect(t, err, false, attache.ErrReferenced)
+			return
+		}
+	}
+	m.remove(t, err, i+"/client/"+c)
 }
 
 func (m *machine) UpdateConnection(t *rapid.T) {
 	i, c, key := name(t), name(t), rapid.StringMatching("[a-z]+").Draw(t, "key")
 	err := m.s.UpdateConnection(context.Background(), i, c, func(c *attache.Connection) error {
-		c.Credential.APIKey = secret.New(key)
+		if c.Type == attache.APIKey {
+			c.Credential.APIKey = secret.New(key)
+		}
 		return nil
 	})
-	if m.expect(t, err, m.has(i+"/"+c), attache.ErrNotFound) {
+	if m.expect(t, err, m.has(i+"/"+c), attache.ErrNotFound) && m.uses[i+"/"+c] == "" {
 		m.want[i+"/"+c] = key
 	}
 }

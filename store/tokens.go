@@ -15,7 +15,7 @@ func (s *Store) CreateAccessToken(ctx context.Context, t attache.AccessToken) er
 	if err := checkNames(t.Integration, t.ID); err != nil {
 		return err
 	}
-	r := accessTokenRecord{t.Hash, t.CreatedAt.UTC().Round(0), t.ExpiresAt.UTC().Round(0)}
+	r := accessTokenRecord{t.Hash, stored(t.CreatedAt), stored(t.ExpiresAt)}
 	return s.update(ctx, func(c change) ([]attache.Change, error) {
 		if err := requireIntegration(c.view(), t.Integration); err != nil {
 			return nil, err
@@ -68,7 +68,7 @@ func (s *Store) CreateAdminToken(ctx context.Context, t attache.AdminToken) erro
 	if err := checkNames(t.ID); err != nil {
 		return err
 	}
-	r := adminTokenRecord{t.ID, t.Role, t.CreatedAt.UTC().Round(0), t.ExpiresAt.UTC().Round(0)}
+	r := adminTokenRecord{t.ID, t.Role, stored(t.CreatedAt), stored(t.ExpiresAt)}
 	return s.update(ctx, func(c change) ([]attache.Change, error) {
 		taken, err := adminTokenKey(c.view(), t.ID)
 		if err == nil && taken != "" {
