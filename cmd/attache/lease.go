@@ -106,7 +106,10 @@ func takeLease(ctx context.Context, dir, integration string, token accessToken) 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	timeout := time.AfterFunc(leaseTimeout, cancel)
-	resp, err := askSocket(ctx, filepath.Join(dir, socketFile), body)
+	resp, err := askSocket(ctx, filepath.Join(dir, socketFile), leasePath, body)
+	if err == nil {
+		err = refusal(resp, dir)
+	}
 	if err != nil {
 		cancel()
 		return nil, err
@@ -132,35 +135,38 @@ func takeLease(ctx context.Context, dir, integration string, token accessToken) 
 	return l, nil
 }
 
-// askSocket sends a request for a lease.
-func askSocket(ctx context.Context, socket string, body []byte) (*http.Response, error) {
+// askSocket sends a request to the server on a socket, beside its API; errNoServer
+// is that there is none.
+func askSocket(ctx context.Context, socket, path string, body []byte) (*http.Response, error) {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://attache"+leasePath, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://attache"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	resp, err := transport.RoundTrip(r)
-	if err != nil {
-		if notListening(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("%s: %w", filepath.Dir(socket), errNoServer)
-		}
-		return nil, err
+	if notListening(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%s: %w", filepath.Dir(socket), errNoServer)
 	}
+	return resp, err
+}
+
+// refusal is what an answer says instead of granting a lease, or nil.
+func refusal(resp *http.Response, dir string) error {
 	if resp.StatusCode == http.StatusOK {
-		return resp, nil
+		return nil
 	}
 	_ = resp.Body.Close()
 	switch {
-	case resp.StatusCode == http.StatusServiceUnavailable:
-		return nil, fmt.Errorf("%s: %w", filepath.Dir(socket), errNoServer)
-	case resp.Header.Get("Content-Type") == "application/problem+json":
-		return nil, errOldServer
+	case resp.StatusCode == http.StatusServiceUnavailable: // it is ending
+		return fmt.Errorf("%s: %w", dir, errNoServer)
+	case resp.Header.Get("Content-Type") == "application/problem+json": // of the API
+		return errOldServer
 	case resp.StatusCode == http.StatusNotFound:
-		return nil, attache.ErrNotFound
+		return attache.ErrNotFound
 	default:
-		return nil, fmt.Errorf("ask the server for a lease: it answered %s", resp.Status)
+		return fmt.Errorf("ask the server for a lease: it answered %s", resp.Status)
 	}
 }
 

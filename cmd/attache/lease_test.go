@@ -117,9 +117,14 @@ func TestLeasesThatAreRefused(t *testing.T) {
 		t.Errorf("of no server: %v", err)
 	}
 	for _, body := range []string{"", "{", `{"integration":"default","id":"x","hash":"00"}`, `{"integration":"default","hash":"zz"}`} {
-		if _, err := askSocket(t.Context(), s.socket.Addr().String(), []byte(body)); err == nil || errors.Is(err, errNoServer) {
-			t.Errorf("for %q: %v", body, err)
+		resp, err := askSocket(t.Context(), s.socket.Addr().String(), leasePath, []byte(body))
+		if err != nil {
+			t.Fatal(err)
 		}
+		if resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("for %q: %s", body, resp.Status)
+		}
+		_ = resp.Body.Close()
 	}
 }
 

@@ -115,12 +115,16 @@ func (s *server) serving(ln net.Listener, h http.Handler) func(context.Context) 
 	}
 }
 
-// socketHandler is the API without a token, and leases.
+// socketHandler is the API without a token, leases, and the end of a background
+// server.
 func (s *server) socketHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.api.Trusted())
 	mux.HandleFunc("POST "+leasePath, s.serveLease)
-	return s.idle.watching(mux)
+	outer := http.NewServeMux()
+	outer.Handle("/", s.idle.watching(mux))
+	outer.HandleFunc("POST "+endPath, s.serveEnd)
+	return outer
 }
 
 // metricsHandler answers those who watch the server. Being watched does not keep

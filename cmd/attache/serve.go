@@ -36,6 +36,9 @@ func newServeCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := makeRoom(cmd.Context(), cfg.DataDir); err != nil {
+				return err
+			}
 			return a.serve(cmd.Context(), cfg, a.introduce)
 		},
 	}

@@ -43,6 +43,7 @@ type server struct {
 	unfollow func()
 
 	ready    atomic.Bool
+	yields   bool          // it is a background server, and ends for another
 	draining chan struct{} // closed when the server begins to end
 }
 
