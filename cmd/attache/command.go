@@ -14,8 +14,6 @@ import (
 	"attache/policy"
 )
 
-const integrationVariable = "ATTACHE_INTEGRATION"
-
 // calling makes a command's RunE from what it does with the API.
 func (a *app) calling(do func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {

@@ -15,6 +15,7 @@ const (
 	serverVariable         = "ATTACHE_SERVER"
 	adminTokenVariable     = "ATTACHE_ADMIN_TOKEN"
 	adminTokenFileVariable = "ATTACHE_ADMIN_TOKEN_FILE"
+	integrationVariable    = "ATTACHE_INTEGRATION"
 )
 
 // register adds the flags of configuration keys to a command, all of them that
@@ -70,7 +71,7 @@ func (a *app) loadConfig() (configs.Config, error) {
 
 // warnOfVariables warns of those that look like keys and are none.
 func (a *app) warnOfVariables() {
-	for _, w := range configs.UnknownVariables(a.environ, configVariable, serverVariable, adminTokenVariable, adminTokenFileVariable) {
+	for _, w := range configs.UnknownVariables(a.environ, configVariable, serverVariable, adminTokenVariable, adminTokenFileVariable, integrationVariable) {
 		a.warn("%s", w)
 	}
 }
