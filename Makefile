@@ -31,12 +31,15 @@ build: ## build ./attache, static
 
 PLATFORMS := linux-amd64 linux-arm64 darwin-arm64 windows-amd64
 
-cross: $(PLATFORMS:%=cross-%) ## build dist/ for every platform
+cross: $(PLATFORMS:%=cross-%) ## build dist/ for every platform, and vet it there
 
 .PHONY: $(PLATFORMS:%=cross-%)
+cross-%: export GOOS = $(word 1,$(subst -, ,$*))
+cross-%: export GOARCH = $(word 2,$(subst -, ,$*))
+# vet takes the flags of the build, so that it finds the packages compiled.
 $(PLATFORMS:%=cross-%): cross-%:
-	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) \
-		$(BUILD) -o dist/attache-$*$(if $(findstring windows,$*),.exe) ./cmd/attache
+	$(BUILD) -o dist/attache-$*$(if $(findstring windows,$*),.exe) ./cmd/attache
+	CGO_ENABLED=0 go vet -trimpath ./cmd/attache
 
 clean: ## remove what was built
 	rm -rf attache dist
