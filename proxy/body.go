@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -13,29 +15,60 @@ import (
 // How long a client may take to end an upload that was answered before its end.
 const leftoverWait = time.Second
 
+// clientGone is noted where nobody is left to see the answer, or the rest of it.
+var clientGone = problem{attache.CodeClientGone, "The client went away before it had the whole answer."}
+
 // upload is a request's body on its way up. Each read may take so long; when the
 // exchange is over, the connection's deadline is the server's again.
 type upload struct {
 	io.ReadCloser
 	x        *exchange
 	deadline func(time.Time) error
-	failed   atomic.Bool
-	mu       sync.Mutex // guards over
-	over     bool
+	ended    atomic.Bool // it was read to its proper end
+	failed   atomic.Pointer[problem]
+	waits    atomic.Int64 // since when the transport waits for a 100, in Unix nanoseconds
+	invited  atomic.Bool  // a 100 came
+
+	mu   sync.Mutex // guards over
+	over bool
 }
 
+// errUninvited: the upstream answered without wanting the body.
+var errUninvited = errors.New("the upstream did not ask for the body")
+
 func (u *upload) Read(b []byte) (int, error) {
+	if !u.wanted() {
+		return 0, errUninvited // the client is waiting for a 100 that must not come
+	}
 	u.allow(time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout))
 	n, err := u.ReadCloser.Read(b)
 	u.x.record.in.Add(int64(n))
 	switch {
 	case err == io.EOF:
+		u.ended.Store(true)
 		u.end(time.Time{})
-	case err != nil: // its deadline stays, and so the server reads no further
-		u.failed.Store(true)
+	case err != nil && isTimeout(err): // its deadline stays, and so the server reads no further
+		u.failed.Store(&problem{attache.CodeRequestTimeout, "The client stopped inside its request's body (limits.idle_timeout)."})
+	case err != nil:
+		u.failed.Store(&problem{attache.CodeBadRequest, "The request's body is malformed or breaks off."})
 	}
 	return n, err
 }
+
+// wait and invite follow a request that expects a 100 (RFC 9110, section 10.1.1).
+// The transport reads the body of one that got another answer, to use its
+// connection again; our server would take that for the wish to have it, and tell
+// the client so.
+func (u *upload) wait()   { u.waits.Store(time.Now().UnixNano()) }
+func (u *upload) invite() { u.invited.Store(true) }
+
+func (u *upload) wanted() bool {
+	since := u.waits.Load()
+	return since == 0 || u.invited.Load() || time.Since(time.Unix(0, since)) >= continueTimeout-continueTimeout/10
+}
+
+// problem is what was wrong with the body; nil where nothing was.
+func (u *upload) problem() *problem { return u.failed.Load() }
 
 func (u *upload) allow(until time.Time) {
 	u.mu.Lock()
@@ -46,7 +79,7 @@ func (u *upload) allow(until time.Time) {
 }
 
 // end sets the last deadline. The server may have to read what is left of the
-// body before it can use the connection again.
+// body before it closes the connection.
 func (u *upload) end(until time.Time) {
 	u.allow(until)
 	u.mu.Lock()
@@ -54,19 +87,29 @@ func (u *upload) end(until time.Time) {
 	u.over = true
 }
 
-// download is an answer's body on its way down. It notices where the upstream
-// breaks off, which the client has to be told.
+// download is an answer's body on its way down. It notices where it breaks off,
+// which the client has to be told, and takes from its trailers what may not be
+// passed on.
 type download struct {
 	io.ReadCloser
-	x *exchange
+	x    *exchange
+	resp *http.Response
 }
 
 func (d *download) Read(b []byte) (int, error) {
 	n, err := d.ReadCloser.Read(b)
-	d.x.ended = err == io.EOF
-	if err != nil && err != io.EOF && !d.x.cutShort {
-		d.x.cutShort = true
-		d.x.record.failed(problem{attache.CodeConnectionTerminated, d.x.target.Host + " broke off inside its answer."})
+	x := d.x
+	x.ended = err == io.EOF
+	switch {
+	case x.ended:
+		maps.DeleteFunc(d.resp.Trailer, isNotRelayed)
+	case err == nil || x.cutShort:
+	case x.ctx.Err() != nil:
+		x.cutShort = true
+		x.record.failed(clientGone)
+	default:
+		x.cutShort = true
+		x.record.failed(problem{attache.CodeConnectionTerminated, x.target.Host + " broke off inside its answer."})
 	}
 	return n, err
 }

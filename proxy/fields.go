@@ -45,9 +45,8 @@ func strip(r *http.Request, strips *policy.StripSet, cookies bool) {
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = []string{""} // or the transport names itself
 	}
-	if strips != nil {
-		r.Trailer = nil
-	}
+	r.Trailer = nil
+	r.Close = false // that is between the client and us
 }
 
 // inject gives the request its credential. This is the injector: the one place
@@ -61,12 +60,9 @@ func inject(h http.Header, d attache.Decision) {
 func relayable(h http.Header) {
 	named := h["Connection"]
 	for k := range h {
-		if hopByHop[k] || isOurs(k) || hasToken(named, k) {
+		if !isRelayed(k) || hasToken(named, k) {
 			delete(h, k)
 		}
-	}
-	for _, k := range []string{"Proxy-Connection", "Proxy-Authenticate", "Proxy-Authentication-Info"} {
-		delete(h, k)
 	}
 	for _, k := range []string{"Date", "Content-Type"} {
 		if _, ok := h[k]; !ok {
@@ -74,6 +70,14 @@ func relayable(h http.Header) {
 		}
 	}
 }
+
+// isRelayed tells whether a field of an answer goes beyond this hop. Of those that
+// begin with Proxy-, Proxy-Status does (RFC 9209).
+func isRelayed(name string) bool {
+	return !hopByHop[name] && !isOurs(name) && (!strings.HasPrefix(name, "Proxy-") || name == "Proxy-Status")
+}
+
+func isNotRelayed(name string, _ []string) bool { return !isRelayed(name) }
 
 // isOurs tells whether a field belongs between a client and this proxy.
 func isOurs(name string) bool { return strings.HasPrefix(name, "Attache-") }

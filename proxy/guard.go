@@ -88,7 +88,10 @@ func (c caller) named(h http.Header) string {
 // guard stands in front of goproxy on the outer server: a CONNECT, or a request
 // for a plain http URL, from a caller with an access token.
 func (p *Proxy) guard(w http.ResponseWriter, r *http.Request) {
-	p.handlers.Add(1)
+	if !p.enter() {
+		ending.write(w, r, p.ids.next())
+		return
+	}
 	defer p.handlers.Done()
 	switch {
 	case r.Method == http.MethodConnect:
@@ -96,7 +99,12 @@ func (p *Proxy) guard(w http.ResponseWriter, r *http.Request) {
 	case r.URL.IsAbs():
 		p.guardPlain(w, r)
 	default:
-		problem{attache.CodeBadRequest, "This is a proxy, not a web server: set HTTPS_PROXY to its address. `attache run -- COMMAND` does it for one command."}.write(w, r, p.ids.next())
+		record := p.begin(attache.RequestEvent, r)
+		defer record.finish()
+		why := problem{attache.CodeBadRequest, "This is a proxy, not a web server: set HTTPS_PROXY to its address. `attache run -- COMMAND` does it for one command."}
+		record.denied(why)
+		record.Status = why.code.Status()
+		why.write(w, r, record.ID)
 	}
 }
 
@@ -128,7 +136,7 @@ func (p *Proxy) guardConnect(w http.ResponseWriter, r *http.Request) {
 	t.caller.connection = who.named(r.Header)
 	t.record.Integration = who.integration
 
-	target, err := policy.ParseTarget("https", r.Host)
+	target, err := policy.ParseTarget("https", r.RequestURI) // which net/http has cut to make r.Host
 	if err != nil {
 		refuse(problem{attache.CodeBadTarget, badTarget(err)})
 		return

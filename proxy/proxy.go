@@ -97,12 +97,12 @@ type Proxy struct {
 	tls      *tls.Config // one for all tunnels, so that sessions resume
 	ids      ids
 
-	inner   *http.Server
 	tunnels *handover
 
 	handlers sync.WaitGroup // of CONNECTs and plain requests
-	mu       sync.Mutex     // guards open
+	mu       sync.Mutex     // guards what follows
 	open     map[*tunnel]struct{}
+	stopping bool
 }
 
 // New makes a proxy. It starts nothing.
@@ -129,7 +129,6 @@ func New(s Settings, with Collaborators) (*Proxy, error) {
 		GetCertificate: p.certificate,
 	}
 	p.core = p.newCore()
-	p.inner = p.newInner()
 	return p, nil
 }
 
@@ -175,7 +174,7 @@ func (p *Proxy) newCore() *goproxy.ProxyHttpServer {
 	return core
 }
 
-func (p *Proxy) newInner() *http.Server {
+func (p *Proxy) newInner(base context.Context) *http.Server {
 	l := p.settings.Limits
 	return &http.Server{
 		Handler:           http.HandlerFunc(p.serveInner),
@@ -185,7 +184,10 @@ func (p *Proxy) newInner() *http.Server {
 		MaxHeaderBytes:    l.HeadBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: l.Streams},
 		ErrorLog:          slog.NewLogLogger(p.with.Log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnContext:       contextOfTunnel,
+
+		DisableGeneralOptionsHandler: true,
 	}
 }
 
@@ -200,17 +202,21 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 		BaseContext:       func(net.Listener) context.Context { return base },
 		Handler:           http.HandlerFunc(p.guard),
 		ReadHeaderTimeout: l.HeadTimeout,
-		IdleTimeout:       l.IdleTimeout,
+		IdleTimeout:       l.HeadTimeout, // strangers wait here; tunnels have left
 		MaxHeaderBytes:    l.HeadBytes,
 		ErrorLog:          slog.NewLogLogger(p.with.Log.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true,
 	}
 	outer.Protocols = new(http.Protocols)
 	outer.Protocols.SetHTTP1(true)
 
+	inner := p.newInner(base)
+
 	failed := make(chan error, 2)
 	var servers sync.WaitGroup
 	servers.Go(func() { failed <- outer.Serve(newLimited(ln, l.Connections, l.WriteTimeout)) })
-	servers.Go(func() { failed <- p.inner.Serve(p.tunnels) })
+	servers.Go(func() { failed <- inner.Serve(p.tunnels) })
 
 	var err error
 	select {
@@ -218,32 +224,52 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	case err = <-failed:
 		err = fmt.Errorf("proxy: serve: %w", err)
 	}
-	p.stop(outer, cancel)
+	p.stop(outer, inner, cancel)
 	servers.Wait()
 	p.handlers.Wait()
 	return err
 }
 
 // stop ends both servers and every tunnel, politely for as long as Drain; then
-// it calls off what outer's handlers still wait for.
-func (p *Proxy) stop(outer *http.Server, callOff func()) {
+// it calls off what their handlers still wait for.
+func (p *Proxy) stop(outer, inner *http.Server, callOff func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.settings.Limits.Drain)
 	defer cancel()
 	if outer.Shutdown(ctx) != nil {
 		_ = outer.Close()
 	}
 	_ = p.tunnels.Close()
-	if p.inner.Shutdown(ctx) != nil {
-		_ = p.inner.Close()
+	if inner.Shutdown(ctx) != nil {
+		_ = inner.Close()
 	}
 	callOff()
 	p.mu.Lock()
+	p.stopping = true
 	left := slices.Collect(maps.Keys(p.open))
 	p.mu.Unlock()
 	for _, t := range left {
 		_ = t.Close()
 	}
 	p.upstream.close()
+}
+
+// enter counts a handler, for Serve to wait for. It says no when that is over.
+func (p *Proxy) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopping {
+		p.handlers.Add(1)
+	}
+	return !p.stopping
+}
+
+// ending is what a client is told who comes too late.
+var ending = problem{attache.CodeOverloaded, "The proxy is ending. Try again."}
+
+// debug logs why something failed: for the error only its type, because its text
+// may quote what an upstream sent, and that may quote what we sent it.
+func (p *Proxy) debug(r *record, why problem, err error) {
+	p.with.Log.Debug(why.detail, "request_id", r.ID, "target", r.Target, "code", why.code, "error_type", fmt.Sprintf("%T", errors.Unwrap(err)))
 }
 
 // Stats is what the proxy counts of itself, for metrics.

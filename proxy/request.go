@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/elazarl/goproxy"
+	"golang.org/x/net/http/httpguts"
 
 	"attache"
 	"attache/policy"
@@ -28,16 +30,20 @@ type exchange struct {
 	tunnel   *tunnel        // nil for a plain request
 	record   *record
 	client   http.ResponseWriter
+	ctx      context.Context // the request's; ends when the client leaves
+	query    policy.Query
 	decision attache.Decision
 
+	giveUp    func(error)        // calls the upstream off
 	connected bool               // an upstream connection was there
 	length    int64              // of the answer's body; -1: unknown
 	own       bool               // the answer is ours, not the upstream's
 	ended     bool               // the answer's body has been read to its end
 	cutShort  bool               // the upstream broke off inside the body
 	upload    *upload            // the request's body, where there is one
+	wants     string             // the protocol that the client wants to switch to
 	switched  io.ReadWriteCloser // the upstream's side, after a 101
-	protocol  string             // what was switched to
+	answered  bool               // the client was sent a head
 }
 
 type exchangeKey struct{}
@@ -58,6 +64,12 @@ func (p *Proxy) serveInner(w http.ResponseWriter, r *http.Request) {
 		record: p.begin(attache.RequestEvent, r),
 		client: w,
 	}
+	if !p.enter() {
+		x.refuse(r, ending)
+		x.record.finish()
+		return
+	}
+	defer p.handlers.Done()
 	defer x.record.finish()
 	if t.clear {
 		x.target.Scheme = "http"
@@ -76,7 +88,14 @@ func (p *Proxy) exchange(x *exchange, r *http.Request) {
 	x.record.Integration = x.integration
 	x.record.Target = x.target.String()
 	x.asked = attache.Target{Scheme: r.URL.Scheme, Host: r.Host}
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if !sendable(r) {
+		x.refuse(r, problem{attache.CodeBadRequest, "The method or the request target is malformed: a target is a path, or a URL with a host, without spaces."})
+		return
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	x.ctx, x.giveUp = ctx, cancel
+	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
 	r.URL = exactURL(x.target, r)
 	r.Host = r.URL.Host
 	if r.Body != http.NoBody {
@@ -92,7 +111,7 @@ func (p *Proxy) exchange(x *exchange, r *http.Request) {
 	if x.switched != nil {
 		x.switchProtocols()
 	}
-	if x.record.Code == attache.CodeClientGone {
+	if x.record.Code == attache.CodeClientGone && !x.answered {
 		x.record.Status = 0
 	}
 	if x.cutShort {
@@ -121,6 +140,7 @@ func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 	} else {
 		strip(r, nil, false)
 	}
+	x.wants = r.Header.Get("Upgrade")
 	return r, nil
 }
 
@@ -137,13 +157,14 @@ func (x *exchange) admit(ix *policy.Index, r *http.Request) *problem {
 			return &problem{attache.CodeAuthorityMismatch, "The tunnel is for " + t.authority + "; its SNI, Host, :authority and URLs may name nothing else. Open a tunnel for each host."}
 		}
 	}
-	x.decision = ix.Decide(policy.Query{
+	x.query = policy.Query{
 		Integration: x.integration,
 		Connection:  x.named(r.Header),
 		Target:      x.target,
 		Method:      r.Method,
 		Unmatched:   x.proxy.settings.Unmatched,
-	})
+	}
+	x.decision = ix.Decide(x.query)
 	x.record.Decision = x.decision.Action
 	switch x.decision.Action {
 	case attache.Deny:
@@ -157,7 +178,7 @@ func (x *exchange) admit(ix *policy.Index, r *http.Request) *problem {
 // isFor tells whether a Host or :authority, and the SNI before it, name the
 // tunnel's target. A request without Host (HTTP/1.0) is for the target.
 func (t *tunnel) isFor(host, scheme string) bool {
-	if t.sni != "" {
+	if t.otherName {
 		return false
 	}
 	if host == "" || host == t.authority || host == t.target.Host && scheme == "https" && t.target.Port == 443 {
@@ -167,11 +188,22 @@ func (t *tunnel) isFor(host, scheme string) bool {
 	return err == nil && named.Host == t.target.Host && named.Port == t.target.Port
 }
 
+// sendable tells whether a request line can be made of the request that every
+// server reads alike. Over HTTP/2, method and path come without one.
+func sendable(r *http.Request) bool {
+	for i := range len(r.RequestURI) {
+		if c := r.RequestURI[i]; c <= ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return r.URL.Opaque == "" && httpguts.ValidHeaderFieldName(r.Method)
+}
+
 // exactURL is the request's URL at the target, with the path byte for byte as
 // the client wrote it.
 func exactURL(target attache.Target, r *http.Request) *url.URL {
 	u := *r.URL
-	u.Scheme, u.User = target.Scheme, nil
+	u.Scheme, u.User, u.Opaque = target.Scheme, nil, ""
 	u.Host = strings.TrimPrefix(target.String(), target.Scheme+"://")
 	raw := r.RequestURI
 	if i := strings.IndexByte(raw, '?'); i >= 0 {
@@ -184,20 +216,38 @@ func exactURL(target attache.Target, r *http.Request) *url.URL {
 	return &u
 }
 
+// Why RoundTrip gives up on a request, besides what the transport finds.
+var (
+	errPoolFull   = errors.New("no upstream connection became free")
+	errImpossible = errors.New("the upstream's answer has an impossible status")
+)
+
 // RoundTrip sends the request, and holds back what a 101 gave it.
 func (x *exchange) RoundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
+	up := x.proxy.upstream
+	if err := up.mayAsk(x.target); err != nil {
+		return nil, err
+	}
 	early := &hints{send: x.hint}
 	defer early.stop()
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { x.connected = true }}
+	full := time.AfterFunc(up.patience, func() { x.giveUp(errPoolFull) })
+	defer full.Stop()
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		full.Stop()
+		x.connected = true
+	}}
 	if r.ProtoAtLeast(1, 1) {
 		trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
 			early.got(code, http.Header(h))
 			return nil
 		}
 	}
-	pool := x.proxy.upstream.pool
-	if r.Header["Upgrade"] != nil {
-		pool = x.proxy.upstream.upgrades
+	if x.upload != nil && r.Header["Expect"] != nil {
+		trace.Wait100Continue, trace.Got100Continue = x.upload.wait, x.upload.invite
+	}
+	pool := up.pool
+	if x.wants != "" {
+		pool = up.upgrades
 	}
 	began := time.Now()
 	resp, err := pool.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
@@ -205,13 +255,17 @@ func (x *exchange) RoundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Respon
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
+	switch status := resp.StatusCode; {
+	case status == http.StatusSwitchingProtocols && x.wants != "" && strings.EqualFold(resp.Header.Get("Upgrade"), x.wants):
 		x.switched, _ = resp.Body.(io.ReadWriteCloser)
 		resp.Body = http.NoBody
 		return resp, nil
+	case status < 200 || status > 999:
+		_ = resp.Body.Close()
+		return nil, errImpossible
 	}
 	x.length = resp.ContentLength
-	resp.Body = &download{resp.Body, x}
+	resp.Body = &download{resp.Body, x, resp}
 	return resp, nil
 }
 
@@ -224,26 +278,37 @@ func (p *Proxy) onResponse(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Res
 		x.length = resp.ContentLength
 		return resp
 	case resp == nil:
-		p.with.Log.Debug("upstream", "request_id", x.record.ID, "target", x.record.Target, "error", ctx.Error)
-		if ctx.Req.Context().Err() != nil {
-			return x.fail(problem{attache.CodeClientGone, "The client went away before the upstream answered."}, ctx.Req)
-		}
-		if x.upload != nil && x.upload.failed.Load() {
-			return x.fail(problem{attache.CodeRequestTimeout, "The client stopped inside its request's body (limits.idle_timeout)."}, ctx.Req)
-		}
-		return x.fail(explainFailure(ctx.Error, x.target, x.connected), ctx.Req)
+		why := x.explain(ctx.Error)
+		p.debug(x.record, why, ctx.Error)
+		return x.fail(why, ctx.Req)
 	case resp.StatusCode == http.StatusProxyAuthRequired:
 		return x.fail(problem{attache.CodeUpstreamProxyAuth, x.target.Host + " answered 407 as if it were a proxy; your access token for this proxy is fine."}, ctx.Req)
 	}
-	if x.switched != nil {
-		x.protocol = resp.Header.Get("Upgrade")
-	}
 	relayable(resp.Header)
+	if resp.StatusCode == http.StatusNotModified { // it has none, but over HTTP/2 that would be believed
+		delete(resp.Header, "Content-Length")
+	}
+	maps.DeleteFunc(resp.Trailer, isNotRelayed)
 	if len(resp.Trailer) > 0 { // over HTTP/1.1 they need chunks
 		delete(resp.Header, "Content-Length")
 		x.length = -1
 	}
 	return resp
+}
+
+// explain says why the request has no answer.
+func (x *exchange) explain(err error) problem {
+	switch {
+	case errors.Is(context.Cause(x.ctx), errPoolFull):
+		return problem{attache.CodeOverloaded, "All connections to " + x.target.Host + " that the proxy may have are in use (upstream.max_per_host). Try again, or with fewer requests at a time."}
+	case x.ctx.Err() != nil:
+		return clientGone
+	case x.upload != nil:
+		if why := x.upload.problem(); why != nil {
+			return *why
+		}
+	}
+	return explainFailure(err, x.target, x.connected)
 }
 
 // fail answers for an upstream that did not.
@@ -274,6 +339,11 @@ func (x *exchange) WriteHeader(status int) {
 	if x.switched != nil {
 		return // switchProtocols writes it
 	}
+	if x.upload != nil && !x.upload.ended.Load() && x.record.Protocol != "HTTP/2.0" {
+		// What is left of the body must not be taken for the next request.
+		x.client.Header().Set("Connection", "close")
+	}
+	x.answered = x.record.Code != attache.CodeClientGone
 	x.client.WriteHeader(status)
 	if x.length < 0 {
 		x.Flush()
@@ -290,7 +360,7 @@ func (x *exchange) Write(b []byte) (int, error) {
 	n, err := x.client.Write(b)
 	x.record.out.Add(int64(n))
 	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) && x.record.Code == "" {
-		x.record.failed(problem{attache.CodeClientGone, "The client went away before it had the whole answer."})
+		x.record.failed(clientGone)
 	}
 	if err == nil && !x.ended {
 		x.Flush()
@@ -307,9 +377,8 @@ func (x *exchange) hint(status int, h http.Header) {
 		return // our own server sends it, when the body is first read
 	}
 	to := x.client.Header()
-	for k, v := range h {
-		to[k] = v
-	}
+	maps.Copy(to, h)
+	relayable(to)
 	x.client.WriteHeader(status)
 	clear(to)
 }

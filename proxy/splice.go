@@ -122,7 +122,7 @@ func (x *exchange) switchProtocols() {
 	client := &counted{conn, x.record}
 	h := x.client.Header()
 	h.Set("Connection", "Upgrade")
-	h.Set("Upgrade", x.protocol)
+	h.Set("Upgrade", x.wants)
 	var head bytes.Buffer
 	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	_ = h.Write(&head)
@@ -130,8 +130,18 @@ func (x *exchange) switchProtocols() {
 	if _, err := conn.Write(head.Bytes()); err != nil {
 		return
 	}
-	may := x.proxy.permission(x.caller)
-	splice(client, undying{x.switched}, x.proxy.settings.Limits.IdleTimeout, may)
+	splice(client, undying{x.switched}, x.proxy.settings.Limits.IdleTimeout, x.mayGoOn)
+}
+
+// mayGoOn tells, for each piece of what is copied, whether the request would be
+// admitted still, with the same connection.
+func (x *exchange) mayGoOn() bool {
+	ix := x.proxy.with.Index()
+	if !x.stillValid(ix) {
+		return false
+	}
+	before, now := x.decision, ix.Decide(x.query)
+	return now.Action == before.Action && (before.Connection == nil || now.Connection.Name == before.Connection.Name)
 }
 
 // undying is a stream whose deadlines are set below it.

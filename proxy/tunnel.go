@@ -29,7 +29,7 @@ type tunnel struct {
 	// what the client sends is clear HTTP, it is told so instead of let through.
 	mayBeClear bool
 	clear      bool     // it turned out to carry clear HTTP
-	sni        string   // the name in the ClientHello, where it is not the target's
+	otherName  bool     // the ClientHello names another host than the target
 	upstream   net.Conn // the other side of an opaque tunnel
 	record     *record
 	closed     func() // set when it opens; called once
@@ -81,17 +81,20 @@ func (t *tunnel) decide(ix *policy.Index, unmatched attache.Action) {
 // dialOpaque connects the other side of an opaque tunnel. A refusal by policy is
 // kept in the tunnel, so that it is answered inside, where clients show it.
 func (p *Proxy) dialOpaque(ctx context.Context, t *tunnel) *problem {
-	conn, err := p.upstream.dial(ctx, t.authority)
+	conn, err := p.upstream.dial(ctx, t.target)
 	if err == nil {
 		t.upstream = conn
 		return nil
 	}
 	why := explainFailure(err, t.target, false)
+	if ctx.Err() != nil {
+		why = clientGone
+	}
 	if why.code.Status() == http.StatusForbidden {
 		t.denial = &why
 		t.record.Decision, t.record.Reason = attache.Deny, why.detail
 	}
-	p.with.Log.Debug("dial", "request_id", t.record.ID, "target", t.authority, "error", err)
+	p.debug(t.record, why, err)
 	return &why
 }
 
@@ -121,6 +124,7 @@ func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
 	t.record.Status = http.StatusOK
 	p.mu.Lock()
 	p.open[t] = struct{}{}
+	stopping := p.stopping
 	p.mu.Unlock()
 	t.closed = func() {
 		p.mu.Lock()
@@ -132,7 +136,7 @@ func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
 	if !r.ProtoAtLeast(1, 1) {
 		line = "HTTP/1.0 200 Connection established\r\n\r\n"
 	}
-	if _, err := io.WriteString(t.Conn, line); err != nil {
+	if _, err := io.WriteString(t.Conn, line); err != nil || stopping {
 		t.record.failed(problem{attache.CodeClientGone, "The client went away before the tunnel was open."})
 		_ = t.Close()
 		return false
@@ -195,12 +199,17 @@ func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 	conn := tls.Server(t, p.tls)
 	_ = t.SetDeadline(time.Now().Add(limit))
 	if err := conn.HandshakeContext(ctx); err != nil {
-		t.record.failed(clientTLSProblem(err))
-		p.with.Log.Debug("client handshake", "request_id", t.record.ID, "target", t.authority, "error", err)
+		why := clientTLSProblem(err)
+		t.record.failed(why)
+		p.debug(t.record, why, err)
 		_ = t.Close()
 		return
 	}
 	_ = t.SetDeadline(time.Time{})
+	if name := conn.ConnectionState().ServerName; name != "" { // also where a session was resumed
+		asked, err := policy.ParseTarget("https", name)
+		t.otherName = err != nil || asked.Host != t.target.Host
+	}
 	p.handOver(t, conn)
 }
 
@@ -236,9 +245,7 @@ func (p *Proxy) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 		if err != nil {
 			return nil, err
 		}
-		if asked.Host != host {
-			t.sni, host = asked.Host, asked.Host
-		}
+		host = asked.Host
 	}
 	return p.with.Leaf(hello.Context(), host)
 }

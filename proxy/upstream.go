@@ -33,7 +33,9 @@ type upstream struct {
 	toParent *net.Dialer // unguarded: the administrator named that address
 	write    time.Duration
 	read     time.Duration
-	head     int64 // bytes of an answer's head
+	head     int64         // bytes of an answer's head
+	patience time.Duration // for a connection from the pool
+	guard    func(network, address string, c syscall.RawConn) error
 	opened   atomic.Uint64
 }
 
@@ -46,14 +48,16 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 		return nil, err
 	}
 	up := &upstream{
-		dialer:   &net.Dialer{Timeout: u.ConnectTimeout, Control: guardAddress(u)},
+		guard:    guardAddress(u),
 		toParent: &net.Dialer{Timeout: u.ConnectTimeout},
 		hosts:    u.Hosts,
 		parent:   parent,
 		head:     int64(l.HeadBytes),
+		patience: u.ConnectTimeout + u.TLSTimeout,
 		write:    l.WriteTimeout,
 		read:     u.ResponseTimeout + l.IdleTimeout,
 	}
+	up.dialer = &net.Dialer{Timeout: u.ConnectTimeout, Control: up.guard}
 	up.pool, up.upgrades = up.transport(u), up.transport(u)
 	h1 := new(http.Protocols)
 	h1.SetHTTP1(true)
@@ -63,6 +67,9 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 	}
 	return up, nil
 }
+
+// How long an upstream may take to ask for a body with a 100.
+const continueTimeout = time.Second
 
 // transport is a pool that changes nothing on its own account.
 func (u *upstream) transport(o Upstream) *http.Transport {
@@ -74,7 +81,7 @@ func (u *upstream) transport(o Upstream) *http.Transport {
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
 		TLSHandshakeTimeout:    o.TLSTimeout,
 		ResponseHeaderTimeout:  o.ResponseTimeout,
-		ExpectContinueTimeout:  time.Second,
+		ExpectContinueTimeout:  continueTimeout,
 		IdleConnTimeout:        o.IdleTimeout,
 		MaxIdleConns:           8 * o.MaxIdlePerHost,
 		MaxIdleConnsPerHost:    o.MaxIdlePerHost,
@@ -154,6 +161,20 @@ func isLocal(ip netip.Addr) bool {
 	return false
 }
 
+// mayAsk guards a target that is an address where a parent proxy will dial it. A
+// name is for the parent to resolve and to guard.
+func (u *upstream) mayAsk(target attache.Target) error {
+	ip, err := netip.ParseAddr(target.Host)
+	if u.parent == nil || err != nil {
+		return nil
+	}
+	network := "tcp4"
+	if ip.Is6() {
+		network = "tcp6"
+	}
+	return u.guard(network, target.Addr(), nil)
+}
+
 // dialPooled opens a connection for the pool, which speaks HTTP over it.
 func (u *upstream) dialPooled(ctx context.Context, network, addr string) (net.Conn, error) {
 	if u.parent != nil && addr == hostPort(u.parent) {
@@ -165,11 +186,14 @@ func (u *upstream) dialPooled(ctx context.Context, network, addr string) (net.Co
 }
 
 // dial opens a connection to copy bytes over.
-func (u *upstream) dial(ctx context.Context, addr string) (net.Conn, error) {
-	if u.parent != nil {
-		return u.dialThroughParent(ctx, addr)
+func (u *upstream) dial(ctx context.Context, target attache.Target) (net.Conn, error) {
+	if err := u.mayAsk(target); err != nil {
+		return nil, err
 	}
-	conn, err := u.dialer.DialContext(ctx, "tcp", u.resolve(addr))
+	if u.parent != nil {
+		return u.dialThroughParent(ctx, target.Addr())
+	}
+	conn, err := u.dialer.DialContext(ctx, "tcp", u.resolve(target.Addr()))
 	return u.track(conn, 0), err
 }
 

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -49,6 +50,7 @@ type world struct {
 	hash     attache.TokenHash
 	stop     func() // ends Serve and waits for it
 
+	log    lockedBuffer
 	mu     sync.Mutex // guards events
 	events []attache.Event
 	news   chan struct{} // one for each event
@@ -142,7 +144,7 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 		Index:  w.live.Current,
 		Leaf:   minter.Leaf,
 		Record: w.record,
-		Log:    slog.New(slog.DiscardHandler),
+		Log:    slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -172,6 +174,9 @@ func (w *world) record(e attache.Event) {
 
 // check holds after every test: no secret in any event, and no event twice.
 func (w *world) check() {
+	if log := w.log.String(); strings.Contains(log, canary) || strings.Contains(log, w.token) {
+		w.t.Errorf("the log shows a secret:\n%s", log)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	seen := map[string]bool{}
@@ -184,6 +189,24 @@ func (w *world) check() {
 			w.t.Errorf("an event shows a secret: %+v", e)
 		}
 	}
+}
+
+// lockedBuffer is a log that many goroutines write.
+type lockedBuffer struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // event waits for an event that satisfies is.
