@@ -15,6 +15,7 @@ import (
 	"attache/certs"
 	"attache/configs"
 	"attache/policy"
+	"attache/secret"
 	"attache/store"
 )
 
@@ -108,13 +109,21 @@ func (d *data) follow(ctx context.Context, others ...func(attache.Change)) (canc
 	return cancel, nil
 }
 
+// newToken makes an access token for the default integration, for ever.
+func (d *data) newToken(ctx context.Context) (secret.Text, error) {
+	token := newAccessToken()
+	return token.text, d.store.CreateAccessToken(ctx, attache.AccessToken{
+		ID: token.id, Integration: defaultIntegration, Hash: token.hash, CreatedAt: time.Now().UTC(),
+	})
+}
+
 func (d *data) Close() error { return d.store.Close() }
 
 // passphrase asks for the one that protects the master key.
 func (a *app) passphrase() ([]byte, error) {
 	in, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return nil, errors.New("the passphrase is asked for on a terminal, and this is none: start attache on one, or configure master_key as file:, env: or credential:")
+		return nil, errors.New("the passphrase is asked for on a terminal, and this is none: start attache on one, or configure a master_key of file:, env: or credential: instead")
 	}
 	fmt.Fprint(a.err, "Passphrase: ")
 	defer fmt.Fprintln(a.err)

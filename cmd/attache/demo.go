@@ -224,13 +224,11 @@ type demoClient struct {
 }
 
 func newDemoClient(ctx context.Context, s *server, up *demoUpstream) (*demoClient, error) {
-	token := newAccessToken()
-	if err := s.data.store.CreateAccessToken(ctx, attache.AccessToken{
-		ID: token.id, Integration: defaultIntegration, Hash: token.hash, CreatedAt: time.Now().UTC(),
-	}); err != nil {
+	token, err := s.data.newToken(ctx)
+	if err != nil {
 		return nil, err
 	}
-	text, err := grant{proxyURL: s.proxyURL(), user: defaultIntegration, token: token.text}.url()
+	text, err := grant{proxyURL: s.proxyURL(), user: defaultIntegration, token: token}.url()
 	if err != nil {
 		return nil, err
 	}

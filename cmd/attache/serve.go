@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"attache"
 	"attache/configs"
 	"attache/store"
 )
@@ -159,10 +158,8 @@ func (a *app) introduce(ctx context.Context, s *server) error {
 
 // firstVariables are lines for a shell, with a token that outlasts this start.
 func (a *app) firstVariables(ctx context.Context, s *server) ([]string, error) {
-	token := newAccessToken()
-	if err := s.data.store.CreateAccessToken(ctx, attache.AccessToken{
-		ID: token.id, Integration: defaultIntegration, Hash: token.hash, CreatedAt: time.Now().UTC(),
-	}); err != nil {
+	token, err := s.data.newToken(ctx)
+	if err != nil {
 		return nil, err
 	}
 	ca, err := s.data.authority.PEM(ctx)
@@ -170,7 +167,7 @@ func (a *app) firstVariables(ctx context.Context, s *server) ([]string, error) {
 		return nil, err
 	}
 	set, err := a.clientVariables(grant{
-		proxyURL: s.proxyURL(), user: defaultIntegration, token: token.text, ca: ca, dir: s.cfg.DataDir,
+		proxyURL: s.proxyURL(), user: defaultIntegration, token: token, ca: ca, dir: s.cfg.DataDir,
 	})
 	if err != nil {
 		return nil, err
