@@ -191,14 +191,14 @@ type timed struct {
 	token secret.Text
 }
 
-func newTimed(t *testing.T) *timed {
+func newTimed(t *testing.T, tokenLife time.Duration) *timed {
 	t.Helper()
 	kept, err := store.Open(t.Context(), store.Options{Dir: t.TempDir()})
 	must(t, err)
 	t.Cleanup(func() { must(t, kept.Close()) })
 	id, token, hash := attache.NewToken(attache.AdminTokenPrefix)
 	must(t, kept.CreateAdminToken(t.Context(), attache.AdminToken{
-		ID: id, Role: attache.RoleViewer, Hash: hash, CreatedAt: time.Now(), ExpiresAt: time.Now().Add(24 * time.Hour),
+		ID: id, Role: attache.RoleViewer, Hash: hash, CreatedAt: time.Now(), ExpiresAt: time.Now().Add(tokenLife),
 	}))
 	ring := audit.NewRing(1000)
 	api, err := admin.New(admin.Options{Store: kept, Events: fromRing(ring), Logger: slog.New(slog.DiscardHandler)})
@@ -230,16 +230,17 @@ func (u *timed) signedIn(session string) bool {
 
 func TestASessionEnds(t *testing.T) {
 	for sentence, test := range map[string]struct {
-		every, until time.Duration
-		ends         bool
+		every, until, tokenLife time.Duration
+		ends                    bool
 	}{
-		"not while it is used":            {59 * time.Minute, 11 * time.Hour, false},
-		"when it is not used for an hour": {time.Hour, time.Hour, true},
-		"when it is twelve hours old":     {30 * time.Minute, 12 * time.Hour, true},
+		"not while it is used":            {59 * time.Minute, 11 * time.Hour, 24 * time.Hour, false},
+		"when it is not used for an hour": {time.Hour, time.Hour, 24 * time.Hour, true},
+		"when it is twelve hours old":     {30 * time.Minute, 12 * time.Hour, 24 * time.Hour, true},
+		"when its token expires":          {30 * time.Minute, 2 * time.Hour, 2 * time.Hour, true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				u := newTimed(t)
+				u := newTimed(t, test.tokenLife)
 				session, began := u.signIn(), time.Now()
 				good := true
 				for good && time.Since(began) < test.until {
@@ -256,7 +257,7 @@ func TestASessionEnds(t *testing.T) {
 
 func TestAnOpenPageDoesNotProlongItsSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := newTimed(t)
+		u := newTimed(t, 24*time.Hour)
 		session, began := u.signIn(), time.Now()
 		w := u.do(t.Context(), "GET", "/events/stream", session, nil)
 		if lasted := time.Since(began); lasted != time.Hour {
@@ -277,7 +278,7 @@ func TestAnOpenPageDoesNotProlongItsSession(t *testing.T) {
 
 func TestSessionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := newTimed(t)
+		u := newTimed(t, 24*time.Hour)
 		first, second := u.signIn(), u.signIn()
 		<-time.After(time.Second)
 		if !u.signedIn(first) {
