@@ -379,6 +379,11 @@ func TestExplainSaysWhatWouldHappen(t *testing.T) {
 	if got.Action != attache.Deny || got.Code != attache.CodePlaintextRefused || got.Value != "" || len(got.Strips) != 0 {
 		t.Errorf("explained as %+v", got)
 	}
+	got, err = c.Explain(t.Context(), client.Question{Integration: "bot", URL: "https://elsewhere.example.org/"})
+	must(t, err)
+	if got.Action != attache.Tunnel {
+		t.Errorf("a host that nothing covers is explained as %+v", got)
+	}
 	if _, err := c.Explain(t.Context(), client.Question{Integration: "bot", URL: "https://user:pass@api.example.com/"}); err == nil {
 		t.Error("user information was accepted")
 	}

@@ -45,6 +45,19 @@ func (a *API) explain(api huma.API) {
 	}, a.explainRequest)
 }
 
+// decide is what the proxy does with a request over https: where its tunnel is
+// not decrypted or is denied, the request itself is never seen.
+func decide(ix *policy.Index, q policy.Query) (attache.Decision, []policy.Candidate) {
+	if q.Target.Scheme == "https" {
+		tunnel := q
+		tunnel.Method = http.MethodConnect
+		if d, candidates := ix.Explain(tunnel); d.Action != attache.Inject {
+			return d, candidates
+		}
+	}
+	return ix.Explain(q)
+}
+
 func (a *API) explainRequest(ctx context.Context, in *WithBody[ExplainRequest]) (*Answer[Explanation], error) {
 	ask := in.Body.value
 	if _, err := policy.ParseName("integration", ask.Integration); err != nil {
@@ -62,8 +75,7 @@ func (a *API) explainRequest(ctx context.Context, in *WithBody[ExplainRequest]) 
 	if _, err := a.showIntegration(ctx, &IntegrationPath{ask.Integration}); err != nil {
 		return nil, err
 	}
-	index := a.Index.Current()
-	d, candidates := index.Explain(policy.Query{
+	d, candidates := decide(a.Index.Current(), policy.Query{
 		Integration: ask.Integration, Connection: ask.Connection, Target: target,
 		Method: strings.ToUpper(cmp.Or(ask.Method, http.MethodGet)), Unmatched: a.Unmatched,
 	})

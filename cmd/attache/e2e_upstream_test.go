@@ -41,6 +41,7 @@ const greeting = "welcome"
 type upstream struct {
 	port   string
 	caFile string // the only CA that vouches for it
+	minter *certs.Minter
 
 	mu       sync.Mutex // guards arrivals
 	arrivals []arrival
@@ -68,7 +69,7 @@ func newUpstream(t *testing.T) *upstream {
 	}
 	minter := certs.NewMinter(certs.MinterOptions{})
 	minter.Use(ca)
-	u := &upstream{caFile: filepath.Join(t.TempDir(), "upstream-ca.pem")}
+	u := &upstream{caFile: filepath.Join(t.TempDir(), "upstream-ca.pem"), minter: minter}
 	if err := os.WriteFile(u.caFile, ca.PEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -82,15 +83,17 @@ func newUpstream(t *testing.T) *upstream {
 	srv := httptest.NewUnstartedServer(u.guard(mux))
 	srv.EnableHTTP2 = true
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	srv.TLS = &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		return minter.Leaf(hello.Context(), hello.ServerName)
-	}}
+	srv.TLS = &tls.Config{GetCertificate: u.certificate}
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	if _, u.port, err = net.SplitHostPort(srv.Listener.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	return u
+}
+
+func (u *upstream) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return u.minter.Leaf(hello.Context(), hello.ServerName)
 }
 
 // hosts are the names that the upstream answers for.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,7 +39,7 @@ the header that is added, its value redacted. Nothing is sent.`,
 		if len(args) == 2 {
 			q.Method = args[0]
 		}
-		e, err := explained(ctx, c, q)
+		e, err := c.Explain(ctx, q)
 		if err != nil {
 			return noIntegration(err, *integration)
 		}
@@ -50,19 +49,6 @@ the header that is added, its value redacted. Nothing is sent.`,
 		return writeExplanation(cmd.OutOrStdout(), e, a.colours())
 	})
 	return cmd
-}
-
-// explained asks as a client does: to an https host it opens a tunnel first, and
-// only where that is decrypted is there a request to decide about.
-func explained(ctx context.Context, c *client.Client, q client.Question) (client.Explanation, error) {
-	if len(q.URL) >= 6 && strings.EqualFold(q.URL[:6], "https:") {
-		tunnel := q
-		tunnel.Method = http.MethodConnect
-		if e, err := c.Explain(ctx, tunnel); err != nil || e.Action != attache.Inject {
-			return e, err
-		}
-	}
-	return c.Explain(ctx, q)
 }
 
 func writeExplanation(w io.Writer, e client.Explanation, paint colours) error {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -31,6 +32,9 @@ const (
 )
 
 func main() {
+	// Libraries write to it what upstreams sent them, which may be what was sent
+	// to the upstreams.
+	log.SetOutput(io.Discard)
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		lookup: os.LookupEnv, environ: os.Environ(),

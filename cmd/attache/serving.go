@@ -93,7 +93,10 @@ func (s *server) serving(ln net.Listener, h http.Handler) func(context.Context) 
 			ReadTimeout:       httpReadTimeout,
 			IdleTimeout:       httpIdleTimeout,
 			MaxHeaderBytes:    httpHeadBytes,
-			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+
+			DisableGeneralOptionsHandler: true,
+
+			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
 		ended := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
