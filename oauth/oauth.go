@@ -1,0 +1,42 @@
+// Package oauth gets tokens from OAuth 2.0 providers and keeps them alive.
+//
+// It has three parts, each usable without the next:
+//
+//   - An [Endpoint] makes the calls: discovery, the exchange of a code, device
+//     codes, refresh, client credentials, revocation. A [Client] is one OAuth
+//     client as one connection uses it. Answers are parsed strictly, and an
+//     [Error] says what kind of failure it was, never what the provider wrote.
+//   - A [Keeper] owns the life of every grant: it refreshes before tokens
+//     expire, in the background, and lets requests join a refresh under way.
+//   - [Flows] lead a person through an authorization, with a browser or a
+//     device code, and hand the keeper what comes out.
+//
+// # Refresh that cannot lose a grant
+//
+// Many providers rotate refresh tokens, and revoke the whole grant when one is
+// spent twice. So the order is: the intent to spend one is on disk, then it is
+// sent, then the answer is on disk, and only then is it used. A process that
+// dies in between finds the intent, tries once more, and otherwise asks for a
+// person with [CodeInterrupted]. No request's context reaches a refresh, one
+// connection has one refresh at a time, and whatever else is wrong with an
+// answer, a refresh token in it is kept.
+package oauth
+
+import (
+	"context"
+
+	"attache"
+)
+
+// Storage is where connections, OAuth clients and grants are kept.
+//
+// Each write of UpdateGrant is one transaction, on disk when it returns nil, and
+// told to [Keeper.Changed] before it returns. update gets the grant as it is, or
+// one without a token where there is none; it may be called more than once, and
+// its error is returned as it is with nothing written. What does not exist is
+// [attache.ErrNotFound].
+type Storage interface {
+	Connection(ctx context.Context, integration, name string) (attache.Connection, error)
+	OAuthClient(ctx context.Context, integration, name string) (attache.OAuthClient, error)
+	UpdateGrant(ctx context.Context, integration, name string, update func(*attache.Grant) error) error
+}
