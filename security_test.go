@@ -59,6 +59,9 @@ func TestSecurityPageNamesTestsThatExist(t *testing.T) {
 		t.Errorf("SECURITY.md lists the invariants %v, want %v", numbers, want)
 	}
 	for number, tests := range rows {
+		if len(tests) == 0 && number != 8 { // there are no OAuth connections yet
+			t.Errorf("no test holds invariant %d", number)
+		}
 		for _, name := range tests {
 			dir, test, ok := strings.Cut(name, ".")
 			if dir == "attache" {
