@@ -22,28 +22,34 @@ const (
 )
 
 // CheckConnection is the one validator of a connection that is about to be
-// created, and brings it to canonical form in place. That the integration exists
-// and the name is free, only the store can know.
+// created, and brings it to canonical form in place. That the integration and its
+// OAuth client exist and the name is free, only the store can know; what an oauth
+// connection has to have for its client, [CheckSubdomain].
 //
 // The error joins one [attache.FieldError] for each thing that is wrong.
 func CheckConnection(c *attache.Connection) error {
-	var errs []error
-	note := func(err error) {
-		if err != nil {
-			errs = append(errs, err)
-		}
-	}
+	var errs faults
 	_, err := ParseName("name", c.Name)
-	note(err)
+	errs.note(err)
 	domain, err := ParseAllowedDomain(string(c.AllowedDomain))
-	note(err)
+	errs.note(err)
 	if err == nil {
 		c.AllowedDomain = domain
-		note(checkReserved(c))
+		errs.note(checkReserved(c))
 	}
-	note(normalizePorts(c))
-	note(checkHeader(c))
+	errs.note(normalizePorts(c))
+	errs.note(checkHeader(c))
+	checkOAuth(c, &errs)
 	return errors.Join(append(errs, credentialErrors(c)...)...)
+}
+
+// faults collects what is wrong with a value, to say it all at once.
+type faults []error
+
+func (f *faults) note(err error) {
+	if err != nil {
+		*f = append(*f, err)
+	}
 }
 
 // CheckCredential is the part of [CheckConnection] that a rotation repeats: the

@@ -47,7 +47,7 @@ func bearer(token string) func(*attache.Connection) {
 }
 
 func oauth(c *attache.Connection) {
-	c.Type, c.HeaderName, c.Credential = attache.OAuth, "", attache.Credential{}
+	c.Type, c.HeaderName, c.Credential, c.OAuthClient = attache.OAuth, "", attache.Credential{}, "client"
 }
 
 func onPorts(ports ...uint16) func(*attache.Connection) {

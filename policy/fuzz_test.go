@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -111,6 +112,94 @@ func FuzzParseTarget(f *testing.F) {
 			t.Errorf("%q became %+v", authority, target)
 		}
 	})
+}
+
+// FuzzOAuthURL holds an OAuth client's URL to its promise: whatever subdomain a
+// connection fills in, what comes out is an https URL of the same owner, and
+// differs in that label alone.
+func FuzzOAuthURL(f *testing.F) {
+	for _, seed := range []string{
+		"https://example.com/token", "https://{subdomain}.example.com:8443/t?a=b", "https://a.{subdomain}.myshopify.com",
+		"https://{subdomain}.com", "https://{subdomain}.kawasaki.jp.", "https://{subdomain}.www.ck", "https://{subdomain}.internal",
+		"https://{subdomain}@evil.org", "https://evil.org/.{subdomain}.example.com", `https://evil.org\.{subdomain}.example.com`,
+		"https://[::1].{subdomain}.example.com", "https://{subdomain}.1.2.3.4", "https://%7Bsubdomain%7D.example.com",
+	} {
+		f.Add(seed, "acme")
+		f.Add(seed, "evil.org/")
+	}
+	f.Fuzz(func(t *testing.T, typed, subdomain string) {
+		client := oauthClient(func(c *attache.OAuthClient) { c.TokenURL = typed })
+		if err := policy.CheckOAuthClient(client); err != nil {
+			for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+				broken(t, err, "token_url", "")
+			}
+			return
+		}
+		staysWithItsOwner(t, client.TokenURL, subdomain)
+	})
+}
+
+// TestASubdomainStaysWithItsOwner is the same over hosts that are made of public
+// suffixes, and what stands above them.
+func TestASubdomainStaysWithItsOwner(t *testing.T) {
+	labels := rapid.SampledFrom([]string{
+		"com", "uk", "co", "sch", "jp", "kawasaki", "city", "ck", "www", "no", "aa", "gs", "io", "github", "myshopify",
+		"amazonaws", "compute", "us-east-1", "cn", "xn--55qx5d", "internal", "example",
+	})
+	accepted := 0
+	rapid.Check(t, func(t *rapid.T) {
+		host := rapid.SliceOfN(labels, 1, 5).Draw(t, "host")
+		host[rapid.IntRange(0, len(host)-1).Draw(t, "at")] = "{subdomain}"
+		client := oauthClient(func(c *attache.OAuthClient) { c.TokenURL = "https://" + strings.Join(host, ".") + "/token" })
+		if policy.CheckOAuthClient(client) == nil {
+			accepted++
+			staysWithItsOwner(t, client.TokenURL, labels.Draw(t, "subdomain"))
+		}
+	})
+	if accepted == 0 {
+		t.Error("no host was accepted")
+	}
+}
+
+// staysWithItsOwner fills in the subdomain, and some more, where it is one.
+func staysWithItsOwner(t rapid.TB, template, subdomain string) {
+	t.Helper()
+	_, behind, _ := strings.Cut(strings.TrimPrefix(template, "https://"), "/")
+	var owner string
+	for _, label := range []string{"www", "0", "city", "xn--p1ai", "a-b", subdomain} {
+		c := connection("api", "api.example.com", oauth, func(c *attache.Connection) { c.Subdomain = label })
+		if policy.CheckConnection(c) != nil || c.Subdomain == "" {
+			continue
+		}
+		filled := strings.ReplaceAll(template, "{subdomain}", c.Subdomain)
+		u, err := url.Parse(filled)
+		if err != nil || u.Scheme != "https" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
+			t.Fatalf("%q became %q: %v", template, filled, err)
+		}
+		if strings.ContainsAny(filled, "{}") || !strings.HasSuffix(filled, behind) {
+			t.Errorf("%q became %q", template, filled)
+		}
+		if now := registered(u.Hostname()); owner == "" {
+			owner = now
+		} else if now != owner {
+			t.Errorf("%q belongs to %s, and with %q to %s", template, owner, c.Subdomain, now)
+		}
+	}
+}
+
+// registered is the name that somebody has registered to have the host: one label
+// below the list's public part, or below a top level that the list does not have.
+func registered(host string) string {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return host
+	}
+	suffix, public := publicsuffix.PublicSuffix(host)
+	for !public && strings.Contains(suffix, ".") {
+		_, parent, _ := strings.Cut(suffix, ".")
+		suffix, public = publicsuffix.PublicSuffix(parent)
+	}
+	below := strings.TrimSuffix(strings.TrimSuffix(host, suffix), ".")
+	return below[strings.LastIndexByte(below, '.')+1:] + "." + suffix
 }
 
 // coversNaively is rule D3 as one reads it.

@@ -16,7 +16,10 @@ import (
 // user information, zones, escapes, and numbers that some take for an IPv4
 // address, such as 0x7f.1. Its errors name the field "target".
 func ParseTarget(scheme, authority string) (attache.Target, error) {
-	const field = "target"
+	return parseTarget("target", scheme, authority)
+}
+
+func parseTarget(field, scheme, authority string) (attache.Target, error) {
 	t := attache.Target{Scheme: scheme}
 	switch scheme {
 	case "https":
