@@ -151,7 +151,7 @@ func TestACredentialGoesOnlyWhereItsConnectionAllowsAndForItsOwner(t *testing.T)
 // Invariant 6.
 func TestWithoutACredentialNothingIsSent(t *testing.T) {
 	up := newOrigin(t, nil)
-	w := newWorld(t, up, nil, attache.Connection{Name: "pending", Type: attache.OAuth, AllowedDomain: host})
+	w := newWorld(t, up, nil, attache.Connection{Name: "pending", Type: attache.OAuth, OAuthClient: "client", AllowedDomain: host})
 	resp, body := get(t, w.client(), request(t, "GET", w.url("/"), nil))
 	if resp.StatusCode != 503 || resp.Header.Get("Attache-Error") != string(attache.CodeCredentialUnavailable) || up.count() != 0 {
 		t.Errorf("answer %d %s after %d requests", resp.StatusCode, body, up.count())
