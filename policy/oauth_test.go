@@ -91,6 +91,9 @@ func checkClients(t *testing.T, table map[string]clientCase) {
 				}
 				return
 			}
+			if want := oauthClient(tt.edit).Provider.Issuer; c.Provider.Issuer != want {
+				t.Errorf("the issuer %q became %q", want, c.Provider.Issuer)
+			}
 			again := *c
 			if err := policy.CheckOAuthClient(&again); err != nil || !cmp.Equal(*c, again) {
 				t.Errorf("checked twice: %v, %s", err, cmp.Diff(*c, again))
@@ -205,9 +208,10 @@ func TestWhichURLsAnOAuthClientHas(t *testing.T) {
 			"auth_url has the parameter state, which the protocol sets itself or which has a field of its own: leave it out",
 			"token_url has the parameter grant_type, which the protocol sets itself or which has a field of its own: leave it out",
 		}},
-		"an issuer must not have a query":     {func(c *attache.OAuthClient) { c.Provider.Issuer = u + "?x=y" }, []string{"issuer has a query: leave it out"}},
-		"an issuer must not have a subdomain": {func(c *attache.OAuthClient) { c.Provider.Issuer = "https://{subdomain}.example.com" }, []string{"issuer has {subdomain}: leave it out, and give the URLs"}},
-		"an issuer is checked as a URL":       {func(c *attache.OAuthClient) { c.Provider.Issuer = "example.com" }, []string{"issuer does not begin with https://: write it as the provider documents it, such as https://example.com/oauth/token"}},
+		"an issuer must not have a query": {func(c *attache.OAuthClient) { c.Provider.Issuer = u + "?x=y" }, []string{"issuer has a query: leave it out"}},
+		"an issuer may have a subdomain":  {func(c *attache.OAuthClient) { c.Provider.Issuer = "https://{subdomain}.example.com" }, nil},
+		"an issuer stays as it is":        {func(c *attache.OAuthClient) { c.Provider.Issuer = "https://Example.com:443/" }, nil},
+		"an issuer is checked as a URL":   {func(c *attache.OAuthClient) { c.Provider.Issuer = "example.com" }, []string{"issuer does not begin with https://: write it as the provider documents it, such as https://example.com/oauth/token"}},
 		"each URL is checked": {func(c *attache.OAuthClient) {
 			p := &c.Provider
 			c.AuthURL, c.TokenURL, p.RefreshURL, p.RevocationURL, p.DeviceURL = "https://", "https://", "https://", "https://", "https://"
@@ -438,6 +442,7 @@ func TestASubdomainIsNeededWhereAURLHasOne(t *testing.T) {
 	for field, edit := range map[string]func(*attache.OAuthClient){
 		"auth_url":       func(c *attache.OAuthClient) { c.AuthURL = u },
 		"token_url":      func(c *attache.OAuthClient) { c.TokenURL = u },
+		"issuer":         func(c *attache.OAuthClient) { c.Provider.Issuer = u },
 		"refresh_url":    func(c *attache.OAuthClient) { c.Provider.RefreshURL = u },
 		"revocation_url": func(c *attache.OAuthClient) { c.Provider.RevocationURL = u },
 		"device_url":     func(c *attache.OAuthClient) { c.Provider.DeviceURL = u },

@@ -22,9 +22,8 @@ const (
 
 // An endpoint is a URL that somebody typed, parsed.
 type endpoint struct {
-	text      string // the URL, its host in canonical form
-	templated bool   // has the placeholder
-	query     url.Values
+	text  string // the URL, its host in canonical form
+	query url.Values
 }
 
 // parseEndpoint accepts an https URL with a host, without user information and
@@ -58,7 +57,7 @@ func parseEndpoint(field, s string) (endpoint, error) {
 	case strings.Contains(rest, "#"):
 		return endpoint{}, refuse(field, "has a fragment", "leave out # and what comes after it")
 	}
-	origin, templated, err := parseOrigin(field, authority)
+	origin, err := parseOrigin(field, authority)
 	if err != nil {
 		return endpoint{}, err
 	}
@@ -73,34 +72,34 @@ func parseEndpoint(field, s string) (endpoint, error) {
 	if err != nil {
 		return endpoint{}, refuse(field, "has a query that cannot be read", urlFix)
 	}
-	return endpoint{origin + rest, templated, query}, nil
+	return endpoint{origin + rest, query}, nil
 }
 
 // parseOrigin is the canonical https://host:port of an authority that may have
 // the placeholder.
-func parseOrigin(field, authority string) (origin string, templated bool, err error) {
+func parseOrigin(field, authority string) (string, error) {
 	before, after, templated := strings.Cut(authority, placeholder)
 	if strings.ContainsAny(before+after, "{}") ||
 		templated && (before != "" && !strings.HasSuffix(before, ".") || !strings.HasPrefix(after, ".")) {
-		return "", false, refuse(field, "has braces other than {subdomain} as one whole label of its host", placeholderFix)
+		return "", refuse(field, "has braces other than {subdomain} as one whole label of its host", placeholderFix)
 	}
 	if !templated {
 		t, err := parseTarget(field, "https", authority)
-		return t.String(), false, err
+		return t.String(), err
 	}
 	t, err := parseTarget(field, "https", before+"x"+after)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	labels := strings.Split(t.Host, ".")
 	at := strings.Count(before, ".")
 	if coversRegistry(strings.Join(labels[at+1:], ".")) {
-		return "", false, refuse(field, "has {subdomain} directly below a public suffix, where anybody can own a name",
+		return "", refuse(field, "has {subdomain} directly below a public suffix, where anybody can own a name",
 			"put the provider's own domain behind it, such as {subdomain}.example.com")
 	}
 	labels[at] = placeholder
 	t.Host = strings.Join(labels, ".")
-	return t.String(), true, nil
+	return t.String(), nil
 }
 
 // coversRegistry is [coversSuffix] for those suffixes below which a name is for
@@ -138,7 +137,7 @@ func CheckSubdomain(c *attache.Connection, client *attache.OAuthClient) error {
 		return nil
 	}
 	p := &client.Provider
-	for _, u := range []string{client.AuthURL, client.TokenURL, p.RefreshURL, p.RevocationURL, p.DeviceURL} {
+	for _, u := range []string{client.AuthURL, client.TokenURL, p.Issuer, p.RefreshURL, p.RevocationURL, p.DeviceURL} {
 		if strings.Contains(u, placeholder) {
 			return refuse("oauth_url_subdomain", "is empty, but the URLs of the OAuth client have {subdomain}",
 				"give the label that stands for it, such as acme")
