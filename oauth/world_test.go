@@ -163,6 +163,7 @@ func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 		test(t, w)
 		w.stop()
 		w.check()
+		pass(time.Minute) // for the provider's connections to close
 	})
 }
 
@@ -300,3 +301,9 @@ func pass(d time.Duration) {
 
 // errClosed is what a store says after its process has died.
 var errClosed = fmt.Errorf("the process is dead: %w", fs.ErrClosed)
+
+// token is what a provider's answer holds.
+func token(access, refresh string) oauth.Token {
+	now := time.Now()
+	return oauth.Token{Access: secret.New(access), Refresh: secret.New(refresh), Type: "Bearer", Issued: now, Expires: now.Add(time.Hour)}
+}
