@@ -92,6 +92,7 @@ type Instance struct {
 	ProxyAddress   string
 	AdminAddress   string
 	MetricsAddress string
+	ProxyTLS       bool // clients reach the proxy through TLS
 }
 
 // Options are what an [API] works on and with. Store, Events, Authority, Index and

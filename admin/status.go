@@ -17,6 +17,7 @@ type Status struct {
 	UptimeSeconds  float64   `json:"uptime_seconds" doc:"Since then." example:"3600"`
 	DataDir        string    `json:"data_dir" doc:"Where it keeps its data." example:"/var/lib/attache"`
 	ProxyAddress   string    `json:"proxy_address,omitempty" doc:"Where the proxy listens." example:"127.0.0.1:3128"`
+	ProxyTLS       bool      `json:"proxy_tls,omitempty" doc:"Whether clients reach the proxy through TLS, by an https:// proxy URL."`
 	AdminAddress   string    `json:"admin_address,omitempty" doc:"Where this API listens." example:"127.0.0.1:3129"`
 	MetricsAddress string    `json:"metrics_address,omitempty" doc:"Where health and metrics are." example:"127.0.0.1:3130"`
 	Counts         Counts    `json:"counts"`
@@ -47,7 +48,7 @@ func (a *API) showStatus(ctx context.Context, _ *struct{}) (*Answer[Status], err
 	i := a.Instance
 	s := Status{
 		Version: i.Version, StartedAt: i.StartedAt, UptimeSeconds: time.Since(i.StartedAt).Seconds(), DataDir: i.DataDir,
-		ProxyAddress: i.ProxyAddress, AdminAddress: i.AdminAddress, MetricsAddress: i.MetricsAddress,
+		ProxyAddress: i.ProxyAddress, ProxyTLS: i.ProxyTLS, AdminAddress: i.AdminAddress, MetricsAddress: i.MetricsAddress,
 	}
 	var err error
 	if s.Counts, err = a.count(ctx); err != nil {

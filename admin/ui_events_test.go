@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -264,10 +265,17 @@ func TestExplainShowsTheDecision(t *testing.T) {
 
 // A visitor who comes to every interface is shown the name that led there.
 func TestTheProxysAddressIsOneThatCanBeReached(t *testing.T) {
-	for listening, want := range map[string]string{
-		"127.0.0.1:3128": "127.0.0.1:3128", "0.0.0.0:3128": "admin.example.com:3128", "[::]:3128": "admin.example.com:3128", "": "",
+	for _, c := range []struct {
+		listening string
+		tls       bool
+		want      string // the proxy's URL
+	}{
+		{"127.0.0.1:3128", false, "http://default:ACCESS_TOKEN@127.0.0.1:3128"},
+		{"0.0.0.0:3128", false, "http://default:ACCESS_TOKEN@admin.example.com:3128"},
+		{"[::]:3128", true, "https://default:ACCESS_TOKEN@admin.example.com:3128"},
+		{"", false, ""},
 	} {
-		s := startAs(t, admin.Instance{ProxyAddress: listening})
+		s := startAs(t, admin.Instance{ProxyAddress: c.listening, ProxyTLS: c.tls})
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "http://admin.example.com:3129/sign-in", strings.NewReader("token="+s.token(attache.RoleViewer).Expose()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -276,9 +284,9 @@ func TestTheProxysAddressIsOneThatCanBeReached(t *testing.T) {
 		r.AddCookie(w.Result().Cookies()[0])
 		w = httptest.NewRecorder()
 		s.api.ServeHTTP(w, r)
-		_, after, _ := strings.Cut(w.Body.String(), "ACCESS_TOKEN@")
-		if got, _, _ := strings.Cut(after, "'"); got != want && !strings.HasPrefix(got, want+"&") {
-			t.Errorf("listening on %q, the proxy is shown at %q", listening, got)
+		_, after, _ := strings.Cut(html.UnescapeString(w.Body.String()), "HTTPS_PROXY='")
+		if got, _, _ := strings.Cut(after, "'"); got != c.want {
+			t.Errorf("listening on %q, the proxy is shown at %q, want %q", c.listening, got, c.want)
 		}
 	}
 }

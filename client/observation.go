@@ -24,6 +24,7 @@ type Status struct {
 	UptimeSeconds  float64   `json:"uptime_seconds"`
 	DataDir        string    `json:"data_dir"`
 	ProxyAddress   string    `json:"proxy_address,omitempty"` // addresses are empty where nothing listens
+	ProxyTLS       bool      `json:"proxy_tls,omitempty"`     // clients reach the proxy through TLS
 	AdminAddress   string    `json:"admin_address,omitempty"`
 	MetricsAddress string    `json:"metrics_address,omitempty"`
 	Counts         Counts    `json:"counts"`
