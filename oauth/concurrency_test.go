@@ -254,7 +254,7 @@ func TestAnAuthorizationDuringARefreshWins(t *testing.T) {
 // refreshed at a time.
 func TestManyConnectionsShareTheProvider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newDirectWorld(t, nil)
 		var now, most atomic.Int64
 		w.endpoint.SetTransport(direct{http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if n := now.Add(1); n > most.Load() {

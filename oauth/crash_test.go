@@ -100,10 +100,9 @@ func TestAGrantSurvivesACrashAtEachStep(t *testing.T) {
 // and the state says so.
 func TestAGrantSurvivesRandomCrashes(t *testing.T) {
 	lives := map[attache.GrantState]int{}
-	for seed := range uint64(100) {
+	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			w.endpoint.SetTransport(direct{w.provider})
+			w := newDirectWorld(t, nil)
 			w.start()
 			random := rand.New(rand.NewPCG(seed, 1))
 			w.disk.put(client(), w.authorized())
@@ -134,7 +133,7 @@ func TestAGrantSurvivesRandomCrashes(t *testing.T) {
 			w.check()
 		})
 	}
-	if lives[attache.GrantActive] < 20 || lives[attache.GrantNeedsReauth] < 20 {
+	if lives[attache.GrantActive] < 10 || lives[attache.GrantNeedsReauth] < 10 {
 		t.Errorf("the crashes are not as various as they should be: %v", lives)
 	}
 }

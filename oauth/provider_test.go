@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ type provider struct {
 	mu       sync.Mutex // guards what follows
 	life     time.Duration
 	keeps    bool                             // does not rotate
+	forgets  bool                             // keeps no list of requests
 	script   []http.HandlerFunc               // for the next requests, one each
 	requests []request                        // seen
 	families map[string]*family               // by the first word of their tokens
@@ -56,13 +58,17 @@ type family struct {
 	reused  int // how often a token was spent that was spent before
 }
 
-func newProvider(t testing.TB) *provider {
-	p := &provider{
-		listener: newPipes(),
+func newProvider() *provider {
+	return &provider{
 		life:     time.Hour,
 		families: map[string]*family{},
 		access:   map[string]time.Time{},
 	}
+}
+
+// listen lets the provider be reached over TLS, through its listener.
+func (p *provider) listen(t testing.TB) {
+	p.listener = newPipes()
 	p.server = httptest.NewUnstartedServer(p)
 	p.server.Listener.Close()
 	p.server.Listener = p.listener
@@ -70,7 +76,6 @@ func newProvider(t testing.TB) *provider {
 	p.server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
 	p.server.StartTLS()
 	t.Cleanup(p.server.Close)
-	return p
 }
 
 // roots are what verifies the provider's certificate, for example.com.
@@ -138,7 +143,9 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.TLS != nil {
 		seen.peers = r.TLS.PeerCertificates
 	}
-	p.requests = append(p.requests, seen)
+	if !p.forgets {
+		p.requests = append(p.requests, seen)
+	}
 	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { p.behave(w, form) })
 	if len(p.script) > 0 {
 		answer, p.script = p.script[0], p.script[1:]
@@ -277,7 +284,20 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 type direct struct{ http.Handler }
 
 func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	rec := httptest.NewRecorder()
-	d.ServeHTTP(rec, r)
-	return &http.Response{StatusCode: rec.Code, Header: rec.Header(), Body: io.NopCloser(bytes.NewReader(rec.Body.Bytes())), Request: r}, nil
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil {
+		trace.GotConn(httptrace.GotConnInfo{})
+	}
+	w := &recorder{status: http.StatusOK, header: http.Header{}}
+	d.ServeHTTP(w, r)
+	return &http.Response{StatusCode: w.status, Header: w.header, Body: io.NopCloser(&w.body), Request: r}, nil
 }
+
+type recorder struct {
+	status int
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (w *recorder) Header() http.Header         { return w.header }
+func (w *recorder) WriteHeader(status int)      { w.status = status }
+func (w *recorder) Write(b []byte) (int, error) { return w.body.Write(b) }

@@ -147,6 +147,7 @@ type world struct {
 	endpoint *oauth.Endpoint
 	keeper   *oauth.Keeper
 	flows    *oauth.Flows
+	forgets  bool // keeps no list of steps
 	cancel   context.CancelFunc
 	ended    chan struct{}
 
@@ -168,9 +169,19 @@ func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 }
 
 func newWorld(t testing.TB) *world {
-	p := newProvider(t)
+	p := newProvider()
+	p.listen(t)
 	w := &world{t: t, provider: p, disk: newDisk()}
 	w.endpoint = oauth.NewEndpoint(oauth.EndpointOptions{DialContext: p.listener.dial, Roots: p.roots()})
+	return w
+}
+
+// newDirectWorld is a world without connections, for tests that make very many
+// calls.
+func newDirectWorld(t testing.TB, wall func() time.Time) *world {
+	w := &world{t: t, provider: newProvider(), disk: newDisk()}
+	w.endpoint = oauth.NewEndpoint(oauth.EndpointOptions{Now: wall})
+	w.endpoint.SetTransport(direct{w.provider})
 	return w
 }
 
@@ -198,7 +209,9 @@ func (w *world) stop() {
 func (w *world) step(s oauth.Transition) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.steps = append(w.steps, s)
+	if !w.forgets {
+		w.steps = append(w.steps, s)
+	}
 }
 
 // path is the states that were gone through, with the codes.
