@@ -63,6 +63,7 @@ type EventKind string
 const (
 	ConnectEvent EventKind = "connect" // one CONNECT, recorded when its tunnel closes or was refused
 	RequestEvent EventKind = "request" // one request, inside a tunnel or plain http
+	GrantEvent   EventKind = "grant"   // one change in the life of an OAuth connection's grant
 )
 
 // Event is the one audit record of one CONNECT or one request.

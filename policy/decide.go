@@ -117,13 +117,14 @@ func (in *integration) decideNamed(q Query) (attache.Decision, *entry) {
 	return d, e
 }
 
-// decide is the decision once the connection is chosen.
+// decide is the decision once the connection is chosen. Whether an OAuth
+// connection has a token is not known here: it may get one while the request waits.
 func (e *entry) decide(q Query) attache.Decision {
 	switch {
 	case strings.EqualFold(q.Method, "TRACE"):
 		return deny(attache.CodeTraceRefused,
 			"the answer to TRACE would show the client the credential of connection %q: use another method", e.connection.Name)
-	case e.inject.Value.IsZero():
+	case e.inject.Value.IsZero() && e.connection.Type != attache.OAuth:
 		return deny(attache.CodeCredentialUnavailable, "connection %q has no credential to send, so nothing was sent", e.connection.Name)
 	}
 	return e.inject

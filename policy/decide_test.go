@@ -24,7 +24,8 @@ var world = []*attache.Connection{
 	connection("odd", "odd.example.net", onPorts(443, 8443)),
 	connection("narrow", "ports.example.net", onPorts(8443)),
 	connection("broad", "*.ports.example.net"),
-	connection("empty", "empty.example.com", oauth),
+	connection("empty", "empty.example.com", func(c *attache.Connection) { c.Credential = attache.Credential{} }),
+	connection("granted", "granted.example.com", oauth),
 	connection("theirs", "theirs.example.io", func(c *attache.Connection) { c.Integration = "cat" }),
 }
 
@@ -155,6 +156,8 @@ func TestDecisions(t *testing.T) {
 			`the answer to TRACE would show the client the credential of connection "wide": use another method`},
 		"TRACE over plain http to another host goes on": {query("TRACE", "http", "evil.org"), "", attache.Forward, "",
 			"no connection covers this host, so the request is sent on without a credential"},
+		"whether an OAuth connection has a token is for others to find out": {get("https", "granted.example.com"), "granted", attache.Inject, "",
+			`connection "granted" is for exactly this host`},
 		"without a credential nothing is sent": {get("https", "empty.example.com"), "", attache.Deny, attache.CodeCredentialUnavailable,
 			`connection "empty" has no credential to send, so nothing was sent`},
 		"without a credential nothing is sent to what was named": {get("https", "empty.example.com", naming("empty")), "", attache.Deny, attache.CodeCredentialUnavailable,

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"maps"
@@ -29,8 +30,47 @@ type upload struct {
 	waits    atomic.Int64 // since when the transport waits for a 100, in Unix nanoseconds
 	invited  atomic.Bool  // a 100 came
 
-	mu   sync.Mutex // guards over
-	over bool
+	mu     sync.Mutex // guards what follows
+	over   bool
+	spools bool
+	spool  []byte // what was read, where it may have to be sent again
+}
+
+// maxSpool is how much of a body is kept to be sent again.
+const maxSpool = 1 << 20
+
+// spoolFor keeps the body where the connection's token may have to be refreshed.
+// There may be no body, and so no upload.
+func (u *upload) spoolFor(c *attache.Connection) {
+	if u != nil && c.Type == attache.OAuth {
+		u.spools = true
+	}
+}
+
+// again is the whole body once more, if it was all read and kept.
+func (u *upload) again() (io.ReadCloser, bool) {
+	if u == nil {
+		return http.NoBody, true
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.spools || !u.ended.Load() {
+		return nil, false
+	}
+	return io.NopCloser(bytes.NewReader(u.spool)), true
+}
+
+// keep adds to the spool, or gives it up.
+func (u *upload) keep(b []byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case !u.spools:
+	case len(u.spool)+len(b) > maxSpool:
+		u.spools, u.spool = false, nil
+	default:
+		u.spool = append(u.spool, b...)
+	}
 }
 
 // errUninvited: the upstream answered without wanting the body.
@@ -43,6 +83,7 @@ func (u *upload) Read(b []byte) (int, error) {
 	u.allow(time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout))
 	n, err := u.ReadCloser.Read(b)
 	u.x.record.in.Add(int64(n))
+	u.keep(b[:n])
 	switch {
 	case err == io.EOF:
 		u.ended.Store(true)

@@ -81,6 +81,11 @@ type Collaborators struct {
 	Index func() *policy.Index
 	// Leaf is the certificate to show a client that asked for host.
 	Leaf func(ctx context.Context, host string) (*tls.Certificate, error)
+	// Fresh is the grant of an OAuth connection with a token that may be sent: at
+	// once where it is valid, else after a refresh, for which it waits as long as ctx
+	// allows. A used generation other than zero says that the upstream refused that
+	// token. The text of its error is shown to the client. Nil: there is none.
+	Fresh func(ctx context.Context, integration, connection string, used uint64) (attache.Grant, error)
 	// Record takes the one event of a CONNECT or a request, and must not block.
 	Record func(attache.Event)
 	// Log takes what an operator may want to know while debugging, and never a
@@ -114,6 +119,11 @@ func New(s Settings, with Collaborators) (*Proxy, error) {
 	up, err := newUpstream(s.Upstream, s.Limits)
 	if err != nil {
 		return nil, err
+	}
+	if with.Fresh == nil {
+		with.Fresh = func(context.Context, string, string, uint64) (attache.Grant, error) {
+			return attache.Grant{}, errors.New("OAuth connections are not refreshed here")
+		}
 	}
 	p := &Proxy{
 		settings: s,

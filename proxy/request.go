@@ -34,16 +34,17 @@ type exchange struct {
 	query    policy.Query
 	decision attache.Decision
 
-	giveUp    func(error)        // calls the upstream off
-	connected bool               // an upstream connection was there
-	length    int64              // of the answer's body; -1: unknown
-	own       bool               // the answer is ours, not the upstream's
-	ended     bool               // the answer's body has been read to its end
-	cutShort  bool               // the upstream broke off inside the body
-	upload    *upload            // the request's body, where there is one
-	wants     string             // the protocol that the client wants to switch to
-	switched  io.ReadWriteCloser // the upstream's side, after a 101
-	answered  bool               // the client was sent a head
+	generation uint64             // of the OAuth token that is sent; 0: it is none
+	giveUp     func(error)        // calls the upstream off
+	connected  bool               // an upstream connection was there
+	length     int64              // of the answer's body; -1: unknown
+	own        bool               // the answer is ours, not the upstream's
+	ended      bool               // the answer's body has been read to its end
+	cutShort   bool               // the upstream broke off inside the body
+	upload     *upload            // the request's body, where there is one
+	wants      string             // the protocol that the client wants to switch to
+	switched   io.ReadWriteCloser // the upstream's side, after a 101
+	answered   bool               // the client was sent a head
 }
 
 type exchangeKey struct{}
@@ -137,6 +138,7 @@ func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 	if x.decision.Action == attache.Inject {
 		strip(r, ix.Strips(x.integration), x.decision.Connection.StripCookies)
 		inject(r.Header, x.decision)
+		x.upload.spoolFor(x.decision.Connection)
 	} else {
 		strip(r, nil, false)
 	}
@@ -171,7 +173,25 @@ func (x *exchange) admit(ix *policy.Index, r *http.Request) *problem {
 		return &problem{x.decision.Code, x.decision.Reason}
 	case attache.Inject:
 		x.record.Connection = x.decision.Connection.Name
+		return x.fresh(0)
 	}
+	return nil
+}
+
+// fresh sees to it that an OAuth connection has a token that may be sent, newer
+// than the used generation where that is not zero.
+func (x *exchange) fresh(used uint64) *problem {
+	if x.decision.Connection.Type != attache.OAuth {
+		return nil
+	}
+	grant, err := x.proxy.with.Fresh(x.ctx, x.integration, x.decision.Connection.Name, used)
+	if err != nil {
+		return &problem{attache.CodeCredentialUnavailable, "Connection " + x.decision.Connection.Name + " has no token that may be sent, so nothing was sent: " + err.Error()}
+	}
+	c := *x.decision.Connection
+	c.Grant = &grant
+	x.generation = grant.Generation
+	x.decision.Header, x.decision.Value = c.Header()
 	return nil
 }
 
@@ -222,12 +242,57 @@ var (
 	errImpossible = errors.New("the upstream's answer has an impossible status")
 )
 
-// RoundTrip sends the request, and holds back what a 101 gave it.
+// RoundTrip sends the request, once more where the upstream refuses an OAuth token
+// that can be refreshed, and holds back what a 101 gave it.
 func (x *exchange) RoundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
-	up := x.proxy.upstream
-	if err := up.mayAsk(x.target); err != nil {
+	if err := x.proxy.upstream.mayAsk(x.target); err != nil {
 		return nil, err
 	}
+	began := time.Now()
+	resp, err := x.send(r)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized && x.generation != 0 {
+		resp, err = x.replay(r, resp)
+	}
+	x.record.Upstream = time.Since(began).Seconds()
+	if err != nil {
+		return nil, err
+	}
+	switch status := resp.StatusCode; {
+	case status == http.StatusSwitchingProtocols && x.wants != "" && strings.EqualFold(resp.Header.Get("Upgrade"), x.wants):
+		x.switched, _ = resp.Body.(io.ReadWriteCloser)
+		resp.Body = http.NoBody
+		return resp, nil
+	case status < 200 || status > 999:
+		_ = resp.Body.Close()
+		return nil, errImpossible
+	}
+	x.length = resp.ContentLength
+	resp.Body = &download{resp.Body, x, resp}
+	return resp, nil
+}
+
+// replay forces one refresh for the token that was refused, and sends the request
+// again where its body is still there. Otherwise the client gets the refusal.
+func (x *exchange) replay(r *http.Request, refused *http.Response) (*http.Response, error) {
+	used := x.generation
+	if x.fresh(used) != nil || x.generation == used {
+		return refused, nil
+	}
+	body, ok := x.upload.again()
+	if !ok {
+		return refused, nil
+	}
+	_ = refused.Body.Close()
+	r = r.Clone(r.Context())
+	r.Body = body
+	r.Header.Del("Expect") // the body is here
+	inject(r.Header, x.decision)
+	return x.send(r)
+}
+
+// send is one round trip.
+func (x *exchange) send(r *http.Request) (*http.Response, error) {
+	up := x.proxy.upstream
 	early := &hints{send: x.hint}
 	defer early.stop()
 	full := time.AfterFunc(up.patience, func() { x.giveUp(errPoolFull) })
@@ -249,24 +314,7 @@ func (x *exchange) RoundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Respon
 	if x.wants != "" {
 		pool = up.upgrades
 	}
-	began := time.Now()
-	resp, err := pool.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
-	x.record.Upstream = time.Since(began).Seconds()
-	if err != nil {
-		return nil, err
-	}
-	switch status := resp.StatusCode; {
-	case status == http.StatusSwitchingProtocols && x.wants != "" && strings.EqualFold(resp.Header.Get("Upgrade"), x.wants):
-		x.switched, _ = resp.Body.(io.ReadWriteCloser)
-		resp.Body = http.NoBody
-		return resp, nil
-	case status < 200 || status > 999:
-		_ = resp.Body.Close()
-		return nil, errImpossible
-	}
-	x.length = resp.ContentLength
-	resp.Body = &download{resp.Body, x, resp}
-	return resp, nil
+	return pool.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 }
 
 // onResponse is goproxy's last question: it makes the upstream's answer, or its

@@ -19,6 +19,7 @@ import (
 	"code.dny.dev/ssrf"
 
 	"attache"
+	"attache/policy"
 	"attache/secret"
 )
 
@@ -195,6 +196,23 @@ func (u *upstream) dial(ctx context.Context, target attache.Target) (net.Conn, e
 	}
 	conn, err := u.dialer.DialContext(ctx, "tcp", u.resolve(target.Addr()))
 	return u.track(conn, 0), err
+}
+
+// Dialer dials as the proxy does, past the address guard, and through the parent
+// proxy where there is one. It is for those who call others on the proxy's behalf.
+func Dialer(u Upstream) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
+	s := Settings{Upstream: u}.withDefaults()
+	up, err := newUpstream(s.Upstream, s.Limits)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		target, err := policy.ParseTarget("https", address)
+		if err != nil {
+			return nil, err
+		}
+		return up.dial(ctx, target)
+	}, nil
 }
 
 // resolve replaces a host whose address the administrator gave.

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net"
@@ -49,6 +50,8 @@ type world struct {
 	token    string
 	hash     attache.TokenHash
 	stop     func() // ends Serve and waits for it
+	// fresh is the proxy's way to OAuth tokens; it is set before the first request.
+	fresh func(ctx context.Context, integration, connection string, used uint64) (attache.Grant, error)
 
 	log    lockedBuffer
 	mu     sync.Mutex // guards events
@@ -141,8 +144,14 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 		change(&settings)
 	}
 	w.proxy, err = proxy.New(settings, proxy.Collaborators{
-		Index:  w.live.Current,
-		Leaf:   minter.Leaf,
+		Index: w.live.Current,
+		Leaf:  minter.Leaf,
+		Fresh: func(ctx context.Context, integration, connection string, used uint64) (attache.Grant, error) {
+			if w.fresh == nil {
+				return attache.Grant{}, errors.New("there are no tokens in this world")
+			}
+			return w.fresh(ctx, integration, connection, used)
+		},
 		Record: w.record,
 		Log:    slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
