@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"attache/audit"
 	"attache/configs"
 	"attache/metrics"
+	"attache/oauth"
 	"attache/policy"
 	"attache/proxy"
 )
@@ -37,6 +39,8 @@ type server struct {
 	audit    *audit.Log // nil: off
 	logFile  io.Closer  // nil: the log of events is no file
 	metrics  *metrics.Metrics
+	endpoint *oauth.Endpoint
+	keeper   *oauth.Keeper
 	proxy    *proxy.Proxy
 	api      *admin.API
 	idle     *idle
@@ -81,12 +85,15 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 	}
 	census := newCensus()
 	s.newMetrics(census)
-	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, census.changed); err != nil {
+	settings.Upstream.Own = s.own
+	if err := s.newKeeper(settings.Upstream); err != nil {
 		return s, err
 	}
-	settings.Upstream.Own = s.own
+	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, census.changed, s.keeper.Changed); err != nil {
+		return s, err
+	}
 	if s.proxy, err = proxy.New(settings, proxy.Collaborators{
-		Index: s.data.live.Current, Leaf: s.data.minter.Leaf, Record: s.sink(), Log: s.log,
+		Index: s.data.live.Current, Leaf: s.data.minter.Leaf, Fresh: s.keeper.Fresh, Record: s.sink(), Log: s.log,
 	}); err != nil {
 		return s, err
 	}
@@ -147,9 +154,42 @@ func (s *server) newMetrics(c *census) {
 	s.metrics = metrics.New(o)
 }
 
-// sink is where the proxy's events go.
+// newKeeper makes what keeps OAuth grants alive. It reaches providers as the proxy
+// reaches its upstreams, and never through the proxy.
+func (s *server) newKeeper(up proxy.Upstream) error {
+	dial, err := proxy.Dialer(up)
+	if err != nil {
+		return err
+	}
+	s.endpoint = oauth.NewEndpoint(oauth.EndpointOptions{DialContext: dial, Roots: up.Roots})
+	record := s.sink()
+	s.keeper = oauth.NewKeeper(s.endpoint, s.data.store, oauth.KeeperOptions{
+		OnState: func(t oauth.Transition) { record(grantEvent(t)) },
+	})
+	return nil
+}
+
+// grantEvent is the event of a change in the life of a grant.
+func grantEvent(t oauth.Transition) attache.Event {
+	e := attache.Event{
+		ID: rand.Text(), Time: time.Now().Add(-t.Took), Kind: attache.GrantEvent,
+		Integration: t.Integration, Connection: t.Connection,
+		Code: attache.Code(t.Code), Reason: string(t.From) + " -> " + string(t.To), Duration: t.Took.Seconds(),
+	}
+	if advice := oauth.Advice(t.Code); advice != "" {
+		e.Reason += ": " + advice
+	}
+	return e
+}
+
+// sink is where the events go.
 func (s *server) sink() audit.Sink {
-	sinks := []audit.Sink{s.ring.Record, s.metrics.Record, func(attache.Event) { s.idle.touch() }}
+	touch := func(e attache.Event) {
+		if e.Kind != attache.GrantEvent { // nobody used anything
+			s.idle.touch()
+		}
+	}
+	sinks := []audit.Sink{s.ring.Record, s.metrics.Record, touch}
 	if s.audit != nil {
 		sinks = append(sinks, s.audit.Record)
 	}
@@ -212,19 +252,25 @@ func (s *server) newAPI() (*admin.API, error) {
 		Index: s.data.live, Unmatched: s.cfg.Unmatched, Hosts: s.cfg.Admin.Hosts,
 		Instance: admin.Instance{
 			Version: programVersion(), StartedAt: time.Now(), DataDir: s.cfg.DataDir,
-			ProxyAddress: address(s.listeners.proxy), AdminAddress: address(s.admin), MetricsAddress: address(s.listeners.metrics),
+			ProxyAddress: address(s.listeners.proxy), ProxyTLS: s.proxyTLS(), AdminAddress: address(s.admin), MetricsAddress: address(s.listeners.metrics),
 		},
 		Done: s.draining, Logger: s.log,
 	})
 }
 
+func (s *server) proxyTLS() bool { return s.cfg.ListenTLS.CertificateFile != "" }
+
 // proxyURL is how clients on this machine reach the proxy, without the user.
 func (s *server) proxyURL() string {
-	scheme := "http://"
-	if s.cfg.ListenTLS.CertificateFile != "" {
-		scheme = "https://"
+	return proxyURL(reachable(address(s.listeners.proxy)), s.proxyTLS())
+}
+
+// proxyURL is that of a proxy at an address, without the user.
+func proxyURL(address string, tls bool) string {
+	if tls {
+		return "https://" + address
 	}
-	return scheme + reachable(address(s.listeners.proxy))
+	return "http://" + address
 }
 
 // reachable is an address to dial for one to listen on: one that is on every

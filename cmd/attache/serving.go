@@ -47,6 +47,7 @@ func (s *server) run(ctx context.Context) error {
 		})
 	}
 	serve(func(ctx context.Context) error { return s.proxy.Serve(ctx, s.listeners.proxy) })
+	serve(s.keeper.Run)
 	serve(s.serving(s.socket, s.socketHandler()))
 	if s.admin != nil {
 		serve(s.serving(s.admin, s.idle.watching(s.api)))
