@@ -55,7 +55,7 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell) error {
 		return err
 	}
 	defer c.Close()
-	g, id, err := issued(cmd.Context(), c, server, who.integration, time.Time{}, g)
+	id, err := g.issue(cmd.Context(), c, server, who.integration, time.Time{})
 	if err != nil {
 		return err
 	}

@@ -54,11 +54,8 @@ func (a *app) grantFor(ctx context.Context, cfg configs.Config, who identity) (g
 		err = a.inBackground(ctx, cfg)
 		return err != nil && !errors.Is(err, store.ErrInUse), err
 	})
-	if errors.Is(err, attache.ErrNotFound) {
-		err = noIntegration(err, who.integration)
-	}
 	if err != nil {
-		return grant{}, nil, err
+		return grant{}, nil, noIntegration(err, who.integration)
 	}
 	g.proxyURL, g.ca, g.token = l.ProxyURL, l.CA, token.text
 	kept := make(chan struct{})
@@ -100,7 +97,7 @@ func (a *app) keep(ctx context.Context, l *lease, again func() (*lease, error)) 
 	}
 }
 
-// again1 tries until there is a lease, or is nil when ctx ends.
+// leaseAgain tries until there is a lease, or is nil when ctx ends.
 func leaseAgain(ctx context.Context, again func() (*lease, error)) *lease {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -127,7 +124,7 @@ func (a *app) remoteGrant(ctx context.Context, server, integration string, g gra
 	if err != nil {
 		return grant{}, nil, err
 	}
-	g, id, err := issued(ctx, c, server, integration, time.Now().Add(remoteTokenLife), g)
+	id, err := g.issue(ctx, c, server, integration, time.Now().Add(remoteTokenLife))
 	if err != nil {
 		c.Close()
 		return grant{}, nil, err
@@ -140,29 +137,24 @@ func (a *app) remoteGrant(ctx context.Context, server, integration string, g gra
 	}, nil
 }
 
-// issued completes a grant with an access token that is made over the API, and
-// returns its ID.
-func issued(ctx context.Context, c *client.Client, server, integration string, expires time.Time, g grant) (grant, string, error) {
+// issue completes a grant with an access token that is made over the API of a
+// server, by its URL or empty for this machine's, and returns the token's ID.
+func (g *grant) issue(ctx context.Context, c *client.Client, server, integration string, expires time.Time) (id string, err error) {
 	status, err := c.Status(ctx)
 	if err != nil {
-		return g, "", err
+		return "", err
 	}
 	ca, err := c.CA(ctx)
 	if err != nil {
-		return g, "", err
+		return "", err
 	}
 	token, err := c.CreateAccessToken(ctx, integration, expires)
-	if errors.Is(err, attache.ErrNotFound) {
-		err = noIntegration(err, integration)
-	}
 	if err != nil {
-		return g, "", err
+		return "", noIntegration(err, integration)
 	}
+	g.proxyURL = proxyURL(seenFrom(server, status.ProxyAddress), status.ProxyTLS)
 	g.ca, g.token = ca.PEM, token.Token.Text
-	if g.proxyURL == "" {
-		g.proxyURL = "http://" + seenFrom(server, status.ProxyAddress)
-	}
-	return g, token.ID, nil
+	return token.ID, nil
 }
 
 // seenFrom is the proxy's address for a client that reaches the same machine's

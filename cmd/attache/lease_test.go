@@ -22,13 +22,16 @@ import (
 )
 
 // newTestServer is a server on a directory of its own, which does not run yet.
-func newTestServer(t *testing.T) *server {
+func newTestServer(t *testing.T, edits ...func(*configs.Config)) *server {
 	t.Helper()
 	a := &app{out: io.Discard, err: io.Discard, lookup: func(string) (string, bool) { return "", false }}
 	cfg := configs.Default()
 	cfg.DataDir = filepath.Join(t.TempDir(), "data")
 	cfg.Listen = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	cfg.Admin.Listen, cfg.Metrics.Listen = cfg.Listen, cfg.Listen
+	for _, edit := range edits {
+		edit(&cfg)
+	}
 	s, err := a.newServer(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
