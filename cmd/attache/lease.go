@@ -138,18 +138,23 @@ func takeLease(ctx context.Context, dir, integration string, token accessToken) 
 // askSocket sends a request to the server on a socket, beside its API; errNoServer
 // is that there is none.
 func askSocket(ctx context.Context, socket, path string, body []byte) (*http.Response, error) {
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://attache"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	resp, err := transport.RoundTrip(r)
+	resp, err := socketTransport(socket).RoundTrip(r)
 	if notListening(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("%s: %w", filepath.Dir(socket), errNoServer)
 	}
 	return resp, err
+}
+
+// socketTransport goes to a Unix socket, whatever the URL says, and keeps nothing
+// open.
+func socketTransport(socket string) *http.Transport {
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
 }
 
 // refusal is what an answer says instead of granting a lease, or nil.

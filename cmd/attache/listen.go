@@ -152,12 +152,9 @@ const (
 // isAttache reports whether what listens on a TCP port answers as we do,
 // whichever of our listeners it is.
 func isAttache(ctx context.Context, addr netip.AddrPort) bool {
-	if addr.Addr().IsUnspecified() {
-		addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
-	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+"/healthz", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(addr.String())+healthPath, nil)
 	if err != nil {
 		return false
 	}

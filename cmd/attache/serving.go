@@ -119,8 +119,8 @@ func (s *server) serving(ln net.Listener, h http.Handler) func(context.Context) 
 	}
 }
 
-// socketHandler is the API without a token, leases, and the end of a background
-// server.
+// socketHandler is the API without a token, leases, the end of a background
+// server, and its health, which does not keep it from being idle.
 func (s *server) socketHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.api.Trusted())
@@ -128,6 +128,7 @@ func (s *server) socketHandler() http.Handler {
 	outer := http.NewServeMux()
 	outer.Handle("/", s.idle.watching(mux))
 	outer.HandleFunc("POST "+endPath, s.serveEnd)
+	outer.HandleFunc("GET "+healthPath, serveHealth)
 	return outer
 }
 
@@ -136,9 +137,7 @@ func (s *server) socketHandler() http.Handler {
 func (s *server) metricsHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", s.metrics.Handler())
-	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "attache is alive\n")
-	})
+	mux.HandleFunc("GET "+healthPath, serveHealth)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !s.ready.Load() {
 			http.Error(w, "attache is not ready: it is starting or ending", http.StatusServiceUnavailable)
@@ -147,6 +146,10 @@ func (s *server) metricsHandler() http.Handler {
 		_, _ = io.WriteString(w, "attache is ready\n")
 	})
 	return mux
+}
+
+func serveHealth(w http.ResponseWriter, _ *http.Request) {
+	_, _ = io.WriteString(w, "attache is alive\n")
 }
 
 // endWhenIdle returns when there has been no tunnel, no request and no lease for
