@@ -46,36 +46,40 @@ func (d *runDir) sweep() {
 	}
 }
 
-// bundle is a file with our CA and what the variable named before; where it
-// named nothing, with the system's roots if the variable replaces them.
-func (d *runDir) bundle(before string, replaces bool) (string, error) {
-	name := "ca-system.pem"
-	switch {
-	case before != "":
-		name = "ca-" + nameOf(before) + ".pem"
-	case !replaces:
-		name = "ca.pem"
+// bundle is a file with the certificates of others, the system's roots if they
+// are wanted, and our CA.
+func (d *runDir) bundle(system bool, others ...string) (string, error) {
+	name := "ca"
+	if system {
+		name += "-system"
 	}
-	path := filepath.Join(d.path, name)
-	if filepath.Dir(before) == d.path {
-		path = before // a run within a run
+	for _, file := range others {
+		name += "-" + nameOf(file)
+	}
+	path := filepath.Join(d.path, name+".pem")
+	if !system && len(others) == 1 && filepath.Dir(others[0]) == d.path {
+		path = others[0] // a run within a run
 	}
 	if d.done[path] {
 		return path, nil
 	}
-	var base []byte
-	var err error
-	switch {
-	case before != "":
-		base, err = readCertificates(before)
-	case replaces:
-		base, err = systemRoots()
+	var parts [][]byte
+	if system {
+		roots, err := systemRoots()
+		if err != nil {
+			return "", fmt.Errorf("the system's root certificates: %w", err)
+		}
+		parts = append(parts, roots)
 	}
-	if err != nil {
-		return "", fmt.Errorf("certificates that clients trust already: %w", err)
+	for _, file := range others {
+		certificates, err := readCertificates(file)
+		if err != nil {
+			return "", fmt.Errorf("certificates that clients trust already: %w", err)
+		}
+		parts = append(parts, certificates)
 	}
 	d.done[path] = true
-	return path, d.write(path, joinCertificates(base, []byte(d.ca)))
+	return path, d.write(path, joinCertificates(append(parts, []byte(d.ca))...))
 }
 
 // readCertificates reads a file, or all files of a directory, which some clients

@@ -16,27 +16,41 @@ type variable struct {
 	unset       bool
 }
 
-// The variables that name a file of certificates. Most replace what a client
-// trusts otherwise, so that the file needs the system's roots as well; to some
-// it is an addition.
+// caVariable names a file of certificates to a client, in place of what it trusts
+// otherwise.
+type caVariable struct {
+	name string
+	// instead are the variables that the client goes by where this one is not set;
+	// the first that is counts.
+	instead []string
+	// besides are variables that count for it, beside the system's roots, where none
+	// of these is set, and that would not count any more once this one is.
+	besides []string
+}
+
 var (
-	replacingCAs = []string{
-		"SSL_CERT_FILE",                      // OpenSSL and what uses its defaults, Go, Python's ssl and httpx, Ruby, Perl's HTTP::Tiny
-		"CURL_CA_BUNDLE",                     // curl
-		"GIT_SSL_CAINFO",                     // git
-		"REQUESTS_CA_BUNDLE",                 // Python's requests
-		"PIP_CERT",                           // pip
-		"npm_config_cafile",                  // npm
-		"CARGO_HTTP_CAINFO",                  // cargo
-		"AWS_CA_BUNDLE",                      // AWS command line and SDKs
-		"CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", // gcloud
-		"PERL_LWP_SSL_CA_FILE",               // Perl's LWP
-		"NIX_SSL_CERT_FILE",                  // Nix
-		"BUNDLE_SSL_CA_CERT",                 // Ruby's bundler
-		"HEX_CACERTS_PATH",                   // Elixir's hex
-		"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",   // gRPC's C core
-		"CODEX_CA_CERTIFICATE",               // Codex
+	openSSL = []string{"SSL_CERT_FILE"}
+
+	caVariables = []caVariable{
+		{name: "SSL_CERT_FILE"}, // OpenSSL and what uses its defaults, Go, Python's ssl and httpx, Ruby, Perl's HTTP::Tiny
+		{name: "CURL_CA_BUNDLE", instead: openSSL},
+		{name: "GIT_SSL_CAINFO"},
+		// It counts for more with pip than pip's own.
+		{name: "REQUESTS_CA_BUNDLE", instead: []string{"CURL_CA_BUNDLE"}, besides: []string{"PIP_CERT"}},
+		{name: "PIP_CERT", instead: []string{"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}},
+		{name: "npm_config_cafile", besides: []string{"NODE_EXTRA_CA_CERTS"}},
+		{name: "CARGO_HTTP_CAINFO", instead: openSSL},
+		{name: "AWS_CA_BUNDLE", instead: []string{"REQUESTS_CA_BUNDLE"}},
+		{name: "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"},     // gcloud
+		{name: "PERL_LWP_SSL_CA_FILE", instead: openSSL}, // Perl's LWP
+		{name: "NIX_SSL_CERT_FILE", instead: openSSL},    // Nix
+		{name: "BUNDLE_SSL_CA_CERT", instead: openSSL},   // Ruby's bundler
+		{name: "HEX_CACERTS_PATH"},                       // Elixir's hex
+		{name: "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"},       // gRPC's C core
+		{name: "CODEX_CA_CERTIFICATE", instead: openSSL}, // Codex
 	}
+
+	// These name what a client trusts in addition.
 	addingCAs = []string{
 		"NODE_EXTRA_CA_CERTS", // Node, Bun
 		"DENO_CERT",           // Deno
@@ -115,33 +129,48 @@ func (a *app) clientFiles(g grant) ([]variable, error) {
 	if err != nil {
 		return nil, err
 	}
-	openssl, _ := a.lookup("SSL_CERT_FILE")
 	var vars []variable
-	for _, name := range replacingCAs {
-		before, _ := a.lookup(name)
-		if before == "" {
-			before = openssl
-		}
-		path, err := d.bundle(before, true)
+	for _, v := range caVariables {
+		path, err := a.rootsFor(v, d)
 		if err != nil {
 			return nil, err
 		}
-		vars = append(vars, variable{name: name, value: path})
+		vars = append(vars, variable{name: v.name, value: path})
 	}
 	for _, name := range addingCAs {
-		before, _ := a.lookup(name)
-		path, err := d.bundle(before, false)
+		path, err := d.bundle(false, a.named(name)...)
 		if err != nil {
 			return nil, err
 		}
 		vars = append(vars, variable{name: name, value: path})
 	}
-	roots, err := d.bundle(openssl, true)
+	// Whether the clients without a variable go by OpenSSL's depends on how they
+	// were built.
+	roots, err := d.bundle(true, a.named(openSSL...)...)
 	if err != nil {
 		return nil, err
 	}
 	more, err := a.clientConfigs(d, roots)
 	return append(vars, more...), err
+}
+
+// rootsFor is a bundle of what a client trusts without us, and our CA.
+func (a *app) rootsFor(v caVariable, d *runDir) (string, error) {
+	if files := a.named(append([]string{v.name}, v.instead...)...); len(files) > 0 {
+		return d.bundle(false, files[0])
+	}
+	return d.bundle(true, a.named(v.besides...)...)
+}
+
+// named are the files that variables name, of those that are set.
+func (a *app) named(variables ...string) []string {
+	var files []string
+	for _, v := range variables {
+		if file, _ := a.lookup(v); file != "" {
+			files = append(files, file)
+		}
+	}
+	return files
 }
 
 // clientConfigs writes configuration files for clients that no variable tells

@@ -181,32 +181,40 @@ func TestBundles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle := func(d *runDir, before string, replaces bool) string {
+	bundle := func(d *runDir, system bool, others ...string) string {
 		t.Helper()
-		path, err := d.bundle(before, replaces)
+		path, err := d.bundle(system, others...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
 
-	path := bundle(d, file, true)
+	path := bundle(d, false, file)
 	if got := countOf(t, path, ours, theirs); !slices.Equal(got, []int{1, 1}) {
 		t.Errorf("ours and theirs: %v", got)
 	}
-	if again := bundle(d, file, true); again != path {
+	if again := bundle(d, false, file); again != path {
 		t.Errorf("the same file has two bundles: %s, %s", path, again)
 	}
-	if got := countOf(t, bundle(d, filepath.Join(elsewhere, "hashed"), true), ours, theirs, third); !slices.Equal(got, []int{1, 1, 1}) {
+	if got := countOf(t, bundle(d, false, filepath.Join(elsewhere, "hashed")), ours, theirs, third); !slices.Equal(got, []int{1, 1, 1}) {
 		t.Errorf("ours and a directory's: %v", got)
 	}
-	if got := countOf(t, bundle(d, "", false), ours, "BEGIN"); !slices.Equal(got, []int{1, 1}) {
+	if got := countOf(t, bundle(d, false), ours, "BEGIN"); !slices.Equal(got, []int{1, 1}) {
 		t.Errorf("ours alone: %v", got)
 	}
-	if system := bundle(d, "", true); system == path || countOf(t, system, ours)[0] != 1 {
+	system := bundle(d, true)
+	if countOf(t, system, ours)[0] != 1 {
 		t.Errorf("%s lacks ours", system)
 	}
-	if _, err := d.bundle(filepath.Join(elsewhere, "missing.pem"), true); err == nil || !strings.Contains(err.Error(), "missing.pem") {
+	both := bundle(d, true, file)
+	if got, want := countOf(t, both, ours, theirs, "BEGIN"), []int{1, 1, countOf(t, system, "BEGIN")[0] + 1}; !slices.Equal(got, want) {
+		t.Errorf("ours, theirs and the system's: %v, want %v", got, want)
+	}
+	if slices.Contains([]string{path, system}, both) || system == path {
+		t.Errorf("two bundles have one name: %s, %s, %s", path, system, both)
+	}
+	if _, err := d.bundle(false, filepath.Join(elsewhere, "missing.pem")); err == nil || !strings.Contains(err.Error(), "missing.pem") {
 		t.Errorf("a missing file: %v", err)
 	}
 
@@ -216,7 +224,7 @@ func TestBundles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if nested := bundle(inner, path, true); nested != path {
+	if nested := bundle(inner, false, path); nested != path {
 		t.Errorf("a run within a run makes another file: %s", nested)
 	}
 	if got := countOf(t, path, ours, theirs, fresh); !slices.Equal(got, []int{1, 1, 1}) {

@@ -118,8 +118,8 @@ func absolute(t *testing.T, path string) string {
 }
 
 // testClients runs each client against each site, two at a time.
-func testClients(t *testing.T, in *installation, up *upstream) {
-	for _, c := range callers(t) {
+func testClients(t *testing.T, in *installation, up *upstream, clients []caller) {
+	for _, c := range clients {
 		for _, s := range sites {
 			t.Run(c.name+" with "+string(s.kind), func(t *testing.T) {
 				t.Parallel()
@@ -235,30 +235,32 @@ func testWithoutRun(t *testing.T, in *installation, up *upstream) {
 	}
 }
 
-// testRoots runs clients whose variables named a file of certificates before:
-// that of the upstream's own CA. With run they reach both what the proxy
-// decrypts and what it does not.
-func testRoots(t *testing.T, in *installation, up *upstream) {
-	for name, c := range map[string]struct{ variable, command string }{
-		"curl":     {"CURL_CA_BUNDLE", "curl -sSf"},
-		"git":      {"GIT_SSL_CAINFO", "git ls-remote"},
-		"requests": {"REQUESTS_CA_BUNDLE", "python3 " + absolute(t, "testdata/python/requests_get.py")},
-		"urllib":   {"SSL_CERT_FILE", "python3 " + absolute(t, "testdata/python/urllib_get.py")},
-		"fetch":    {"NODE_EXTRA_CA_CERTS", newerNode(t) + " " + absolute(t, "testdata/node/fetch.js")},
-	} {
+// roots are variables that clients take roots from, the second of a client
+// where the first is not set.
+var roots = []struct{ client, variable string }{
+	{"curl", "CURL_CA_BUNDLE"}, {"curl", "SSL_CERT_FILE"},
+	{"git", "GIT_SSL_CAINFO"},
+	{"requests", "REQUESTS_CA_BUNDLE"}, {"requests", "CURL_CA_BUNDLE"},
+	{"urllib", "SSL_CERT_FILE"},
+	{"httpx", "SSL_CERT_FILE"},
+	{"fetch", "NODE_EXTRA_CA_CERTS"},
+	{"go", "SSL_CERT_FILE"},
+	{"aws", "AWS_CA_BUNDLE"}, {"aws", "REQUESTS_CA_BUNDLE"},
+	{"pip", "PIP_CERT"}, {"pip", "REQUESTS_CA_BUNDLE"},
+	{"npm", "npm_config_cafile"}, {"npm", "NODE_EXTRA_CA_CERTS"},
+}
+
+// testRoots runs clients that were told before to trust the upstream's own CA.
+// They reach both what the proxy decrypts and what it does not.
+func testRoots(t *testing.T, in *installation, up *upstream, clients []caller) {
+	for _, r := range roots {
+		i := slices.IndexFunc(clients, func(c caller) bool { return c.name == r.client })
+		c := clients[i]
+		c.env = append(slices.Clone(c.env), r.variable+"="+up.caFile)
 		for _, host := range []string{sites[0].host, openHost} {
-			t.Run(name+" to "+host, func(t *testing.T) {
+			t.Run(r.client+" with "+r.variable+" to "+host, func(t *testing.T) {
 				t.Parallel()
-				url := "https://" + up.authority(host) + "/" + name + "/greeting"
-				args := append(append([]string{"run", "--integration", integration, "--"}, strings.Fields(c.command)...), url)
-				if name == "git" {
-					args[len(args)-1] += ".git"
-				} else if name != "curl" {
-					args = append(args, "{}")
-				}
-				if _, out, err := in.visit(t, args, []string{c.variable + "=" + up.caFile}); err != nil {
-					t.Errorf("%v\n%s", err, out)
-				}
+				c.call(t, in, up.authority(host))
 			})
 		}
 	}

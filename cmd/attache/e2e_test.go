@@ -43,12 +43,13 @@ const (
 func TestRealClients(t *testing.T) {
 	up := newUpstream(t)
 	in := install(t, up)
+	clients := callers(t)
 	for _, s := range sites {
 		in.store(t, s, up.port)
 	}
-	t.Run("send the stored credential and nothing of their own", func(t *testing.T) { testClients(t, in, up) })
+	t.Run("send the stored credential and nothing of their own", func(t *testing.T) { testClients(t, in, up, clients) })
 	t.Run("do so with the variables of env, and by hand", func(t *testing.T) { testWithoutRun(t, in, up) })
-	t.Run("still trust whom they trusted before", func(t *testing.T) { testRoots(t, in, up) })
+	t.Run("still trust whom they trusted before", func(t *testing.T) { testRoots(t, in, up, clients) })
 	t.Run("have one event for each request", func(t *testing.T) { testEvents(t, in, up) })
 	t.Run("are counted for Prometheus", func(t *testing.T) { testPrometheus(t, in, up) })
 	t.Run("leave no secret anywhere but where it belongs", func(t *testing.T) { testCanaries(t, in, up) })
