@@ -23,6 +23,7 @@ type Connection struct {
 	StripCookies  bool                   `json:"strip_cookies,omitempty"`
 	CreatedAt     time.Time              `json:"created_at"`
 	UpdatedAt     time.Time              `json:"updated_at"`
+	OAuth
 }
 
 // Credential is what a connection keeps secret; which fields are set follows from
@@ -42,6 +43,7 @@ type NewConnection struct {
 	HeaderName    string   `json:"header_name,omitempty"`   // api_key
 	StripCookies  bool     `json:"strip_cookies,omitempty"`
 	Credential
+	OAuthRequest
 }
 
 func at(integration string, t attache.ConnectionType, more ...string) []string {
@@ -63,9 +65,10 @@ func (c *Client) ReplaceCredential(ctx context.Context, integration string, t at
 	return call[Connection](ctx, c, http.MethodPut, in, at(integration, t, name)...)
 }
 
-// DeleteConnection deletes a connection of type t.
+// DeleteConnection deletes a connection of type t. That of type oauth the server
+// tells the provider first, where it can.
 func (c *Client) DeleteConnection(ctx context.Context, integration string, t attache.ConnectionType, name string) error {
-	return c.remove(ctx, at(integration, t, name)...)
+	return c.patient().remove(ctx, at(integration, t, name)...)
 }
 
 // FindConnection shows a connection whose type is not known. It asks for each

@@ -7,8 +7,8 @@ import (
 	"attache"
 )
 
-// Error is the server's refusal. It wraps [attache.ErrNotFound] or
-// [attache.ErrExists] where that is what the server says.
+// Error is the server's refusal. It wraps [attache.ErrNotFound],
+// [attache.ErrExists] or [attache.ErrReferenced] where that is what the server says.
 type Error struct{ Problem attache.Problem }
 
 // Error is the problem in a line: the title, then what to do, field by field
@@ -42,6 +42,8 @@ func (e *Error) Unwrap() error {
 		return attache.ErrNotFound
 	case "already_exists":
 		return attache.ErrExists
+	case "still_used":
+		return attache.ErrReferenced
 	}
 	return nil
 }
