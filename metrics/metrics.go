@@ -36,7 +36,8 @@ type Metrics struct {
 	duration *prometheus.HistogramVec // decision
 	upstream prometheus.Histogram
 	denied   *prometheus.CounterVec // reason
-	statuses [600]string            // label values; "0" for what is no status
+	grants   *grants
+	statuses [600]string // label values; "0" for what is no status
 
 	// mu is held for reading while an event is counted under an owner's name, so
 	// that no event can bring the series back of one that is being forgotten.
@@ -56,6 +57,7 @@ func New(o Options) *Metrics {
 	forgotten, _ := simplelru.NewLRU[owner, struct{}](maxForgotten, nil)
 	m := &Metrics{
 		registry:  prometheus.NewRegistry(),
+		grants:    newGrants(),
 		forgotten: forgotten,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "attache_requests_total",
@@ -90,7 +92,7 @@ func New(o Options) *Metrics {
 		},
 	})
 	buildInfo.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.upstream, m.denied, buildInfo, newSources(o),
+	m.registry.MustRegister(m.requests, m.duration, m.upstream, m.denied, m.grants, buildInfo, newSources(o),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -107,17 +109,22 @@ func (m *Metrics) Record(e attache.Event) {
 	if e.Decision == attache.Deny && e.Code != "" {
 		m.denied.WithLabelValues(string(e.Code)).Inc()
 	}
-	if e.Kind != attache.RequestEvent {
+	switch e.Kind {
+	case attache.GrantEvent:
+		m.counted(e, m.grants.called)
+		return
+	case attache.ConnectEvent:
 		return
 	}
-	m.countRequest(e)
+	m.counted(e, m.countRequest)
 	m.duration.WithLabelValues(string(e.Decision)).Observe(e.Duration)
 	if e.Upstream > 0 {
 		m.upstream.Observe(e.Upstream)
 	}
 }
 
-func (m *Metrics) countRequest(e attache.Event) {
+// counted counts e with the names of what still exists.
+func (m *Metrics) counted(e attache.Event, count func(attache.Event)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.forgotten.Len() > 0 {
@@ -128,6 +135,10 @@ func (m *Metrics) countRequest(e attache.Event) {
 			e.Integration, e.Connection = "", ""
 		}
 	}
+	count(e)
+}
+
+func (m *Metrics) countRequest(e attache.Event) {
 	m.requests.WithLabelValues(e.Integration, e.Connection, string(e.Decision), m.status(e.Status)).Inc()
 }
 
@@ -155,6 +166,9 @@ func (m *Metrics) Changed(c attache.Change) {
 	defer m.mu.Unlock()
 	if !c.Deleted {
 		m.forgotten.Remove(changed)
+		if c.Connection != nil {
+			m.grants.changed(changed, c.Connection)
+		}
 		return
 	}
 	m.forgotten.Add(changed, struct{}{})
@@ -163,6 +177,7 @@ func (m *Metrics) Changed(c attache.Change) {
 		series["connection"] = changed.connection
 	}
 	m.requests.DeletePartialMatch(series)
+	m.grants.forget(changed, series)
 }
 
 // Handler answers scrapes, in the OpenMetrics format to those who ask for it.
