@@ -388,3 +388,21 @@ func TestExplainSaysWhatWouldHappen(t *testing.T) {
 		t.Error("user information was accepted")
 	}
 }
+
+func TestExplainSaysWhetherCookiesGo(t *testing.T) {
+	s := start(t)
+	c := s.client()
+	_, err := c.CreateIntegration(t.Context(), "bot")
+	must(t, err)
+	for domain, strips := range map[string]bool{"with.example.com": false, "without.example.com": true} {
+		ask := kinds[attache.BearerToken].make
+		ask.Name, ask.AllowedDomain, ask.StripCookies = strings.ReplaceAll(domain, ".", "-"), domain, strips
+		_, err := c.CreateConnection(t.Context(), "bot", attache.BearerToken, ask)
+		must(t, err)
+		got, err := c.Explain(t.Context(), client.Question{Integration: "bot", URL: "https://" + domain + "/"})
+		must(t, err)
+		if slices.Contains(got.Strips, "Cookie") != strips {
+			t.Errorf("to %s, what is removed is %q", domain, got.Strips)
+		}
+	}
+}

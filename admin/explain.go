@@ -87,7 +87,7 @@ func (a *API) explainRequest(ctx context.Context, in *WithBody[ExplainRequest]) 
 		out.Connection = d.Connection.Name
 	}
 	if d.Action == attache.Inject {
-		if out.Strips, err = a.stripped(ctx, ask.Integration); err != nil {
+		if out.Strips, err = a.stripped(ctx, d.Connection); err != nil {
 			return nil, err
 		}
 	}
@@ -113,15 +113,19 @@ func targetOf(raw string) (attache.Target, error) {
 	return t, err
 }
 
-// stripped lists what the proxy takes out of a request of the integration: the
-// headers known for credentials, and those of its own connections.
-func (a *API) stripped(ctx context.Context, integration string) ([]string, error) {
+// stripped lists what the proxy takes out of a request that gets a connection's
+// credential: the headers known for credentials, those of its integration's
+// connections, and cookies where it says so.
+func (a *API) stripped(ctx context.Context, chosen *attache.Connection) ([]string, error) {
 	headers := policy.KnownCredentialHeaders()
+	if chosen.StripCookies {
+		headers = append(headers, "Cookie")
+	}
 	have := map[string]bool{}
 	for _, h := range headers {
 		have[strings.ToLower(h)] = true
 	}
-	for c, err := range a.connectionsAfter(ctx, integration, "") {
+	for c, err := range a.connectionsAfter(ctx, chosen.Integration, "") {
 		if err != nil {
 			return nil, err
 		}
