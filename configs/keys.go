@@ -54,7 +54,7 @@ func Keys() []Key {
 			Doc: "Where the key comes from that protects the database: file:PATH, env:VARIABLE, credential:NAME (systemd) or passphrase (asked for at start). Empty means a file in the data directory, generated at the first start.",
 			at:  func(c *Config) setting { return masterKey(&c.MasterKey) }},
 		{Name: "production",
-			Doc: "Warn about what is fine on a laptop and not on a server. That is a generated master key beside the database.",
+			Doc: "Treat this machine as a server, not as a laptop. The first start then prints no access token, and each warns of a generated master key beside the database.",
 			at:  func(c *Config) setting { return boolean(&c.Production) }},
 		{Name: "unmatched",
 			Doc: "What happens to a host that no connection covers: tunnel or deny. Tunnelled bytes are neither decrypted nor changed.",
