@@ -59,6 +59,12 @@ func NewEndpoint(o EndpointOptions) *Endpoint {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	// net/http goes on dialling for a while when the request has ended.
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+		defer cancel()
+		return o.DialContext(ctx, network, address)
+	}
 	sessions := tls.NewLRUClientSessionCache(256)
 	h1 := new(http.Protocols)
 	h1.SetHTTP1(true)
@@ -69,7 +75,8 @@ func NewEndpoint(o EndpointOptions) *Endpoint {
 			config.Certificates, config.ClientSessionCache = []tls.Certificate{*certificate}, nil
 		}
 		return &http.Transport{
-			DialContext:            o.DialContext,
+			DialContext:            dial,
+			TLSHandshakeTimeout:    o.Timeout,
 			TLSClientConfig:        config,
 			MaxResponseHeaderBytes: maxAnswerHead,
 			DisableCompression:     true,
