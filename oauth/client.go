@@ -81,14 +81,13 @@ func (e *Endpoint) CheckClient(c attache.OAuthClient) error {
 // ParseSubdomain accepts one DNS label, for {subdomain} (rule O5), and returns it
 // in lower case.
 func ParseSubdomain(s string) (string, error) {
-	s = strings.ToLower(s)
 	strange := strings.ContainsFunc(s, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
 	})
 	if s == "" || len(s) > 63 || strange || s[0] == '-' || s[len(s)-1] == '-' {
 		return "", refuse("oauth_url_subdomain", "is not one label of a domain name", "use 1 to 63 letters, digits and hyphens, such as acme")
 	}
-	return s, nil
+	return strings.ToLower(s), nil
 }
 
 // fill puts the subdomain into a URL and checks what comes out. A label cannot

@@ -189,6 +189,9 @@ func errorCode(code string, sent []string) string {
 	if code == "" {
 		return CodeUnspecified
 	}
+	if _, known := kinds[code]; known {
+		return code
+	}
 	for _, s := range sent {
 		// A part of a secret is one too.
 		if strings.Contains(code, s) || len(code) >= 8 && strings.Contains(s, code) {

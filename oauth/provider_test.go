@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -72,7 +73,7 @@ func (p *provider) listen(t testing.TB) {
 	p.server = httptest.NewUnstartedServer(p)
 	p.server.Listener.Close()
 	p.server.Listener = p.listener
-	p.server.Config.ErrorLog = nil
+	p.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	p.server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
 	p.server.StartTLS()
 	t.Cleanup(p.server.Close)
