@@ -3,6 +3,8 @@ package attache_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -17,6 +19,32 @@ func readPage(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(page)
+}
+
+func TestTheReadmeIsShort(t *testing.T) {
+	if lines := strings.Count(readPage(t, "README.md"), "\n"); lines >= 200 {
+		t.Errorf("README.md has %d lines, and must have less than 200", lines)
+	}
+}
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative := regexp.MustCompile(`\]\(([^):#\s]+)\)`)
+	found := 0
+	for _, page := range append(pages, "README.md", "SECURITY.md", "CHANGELOG.md") {
+		for _, link := range relative.FindAllStringSubmatch(readPage(t, page), -1) {
+			found++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), link[1])); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page has a link")
+	}
 }
 
 func TestTheErrorsPageHasEveryCode(t *testing.T) {
