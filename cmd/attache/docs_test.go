@@ -1,0 +1,49 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"attache/secret"
+)
+
+// TestThePageOfClientsNamesWhatIsSet holds the tables of docs/clients.md and the
+// variables of run and env to each other.
+func TestThePageOfClientsNamesWhatIsSet(t *testing.T) {
+	text, err := os.ReadFile("../../docs/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	a := &app{lookup: environment(nil)}
+	vars, err := a.clientVariables(grant{
+		proxyURL: "http://127.0.0.1:3128", user: "support-bot", token: secret.New("att_x"), ca: newCertificate(t), dir: t.TempDir(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]string{}
+	for _, v := range vars {
+		set[v.name] = v.value
+		if !strings.Contains(page, "`"+v.name) && !strings.Contains(page, "`"+strings.ToUpper(v.name)+"`") {
+			t.Errorf("docs/clients.md does not name %s", v.name)
+		}
+	}
+	var rows strings.Builder
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, "|") {
+			rows.WriteString(line)
+		}
+	}
+	named := regexp.MustCompile("`([A-Z][A-Z_]+|npm_config_cafile|https_proxy)(?:=(1))?`").FindAllStringSubmatch(rows.String(), -1)
+	if len(named) == 0 {
+		t.Error("the tables name no variable")
+	}
+	for _, n := range named {
+		if value := set[n[1]]; value == "" || n[2] != "" && value != n[2] {
+			t.Errorf("docs/clients.md has %s, which is set to %q", n[0], value)
+		}
+	}
+}
