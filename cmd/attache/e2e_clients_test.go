@@ -47,10 +47,10 @@ func callers(t *testing.T) []caller {
 	}
 	return []caller{
 		{name: "curl", debian: "curl",
-			command: flagged("curl -sSf {url}", "-H"),
+			command: flagged("curl -sSf {url}", "-H", ""),
 		},
 		{name: "wget", debian: "wget",
-			command: flagged("wget -nv -O - {url}", "--header"),
+			command: flagged("wget -nv -O - {url}", "--header", ""),
 		},
 		{name: "git", debian: "git",
 			command: append(flagged("git", "-c", "http.extraHeader="), "clone", "--quiet", "{url}.git"),
@@ -68,7 +68,7 @@ func callers(t *testing.T) []caller {
 			command: []string{build(t, "./testdata/goclient"), "{url}", "{headers}"},
 		},
 		{name: "gh", debian: "gh",
-			command: flagged("gh api {url}", "-H"),
+			command: flagged("gh api {url}", "-H", ""),
 			// It does nothing without a token.
 			env: []string{"GH_HOST={host}", "GH_ENTERPRISE_TOKEN=" + stowaway, "GH_TOKEN=" + stowaway},
 		},
@@ -89,11 +89,12 @@ func callers(t *testing.T) []caller {
 	}
 }
 
-// flagged is a command line with each own header behind a flag and a prefix.
-func flagged(command, flag string, prefix ...string) []string {
+// flagged is a command line that ends with the flag for each own header, the
+// header itself behind a prefix.
+func flagged(command, flag, prefix string) []string {
 	line := strings.Fields(command)
 	for _, h := range ownHeaders {
-		line = append(line, flag, strings.Join(prefix, "")+h)
+		line = append(line, flag, prefix+h)
 	}
 	return line
 }
@@ -117,7 +118,8 @@ func absolute(t *testing.T, path string) string {
 	return path
 }
 
-// testClients runs each client against each site, two at a time.
+// testClients runs each client against each site, as many at a time as there are
+// processors.
 func testClients(t *testing.T, in *installation, up *upstream, clients []caller) {
 	for _, c := range clients {
 		for _, s := range sites {
