@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -183,8 +184,15 @@ func (e *StateError) Error() string {
 	return text
 }
 
+const (
+	maxErrorCode = 64
+	// sharedRun is how many characters in a row an error code may not have from a
+	// secret.
+	sharedRun = 8
+)
+
 // errorCode makes a provider's error code fit to be shown: the characters of
-// RFC 6749, section 5.2, at most 64 of them, and none of what we sent.
+// RFC 6749, section 5.2, at most 64 of them, and no part of what we sent.
 func errorCode(code string, sent []string) string {
 	if code == "" {
 		return CodeUnspecified
@@ -192,19 +200,24 @@ func errorCode(code string, sent []string) string {
 	if _, known := kinds[code]; known {
 		return code
 	}
+	code = code[:min(len(code), maxErrorCode)]
 	for _, s := range sent {
-		// A part of a secret is one too.
-		if strings.Contains(code, s) || len(code) >= 8 && strings.Contains(s, code) {
+		if len(s) < sharedRun && strings.Contains(code, s) {
 			return CodeWithheld
 		}
+		for i := range max(0, len(code)-sharedRun+1) {
+			if strings.Contains(s, code[i:i+sharedRun]) {
+				return CodeWithheld
+			}
+		}
 	}
-	clean := strings.Map(func(r rune) rune {
+	code = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < 0x20 || r > 0x7e || r == '"' || r == '\\' {
 			return '_'
 		}
 		return r
-	}, code[:min(len(code), 64)])
-	return strings.TrimSpace(clean)
+	}, code))
+	return cmp.Or(code, CodeUnspecified)
 }
 
 // retryAfter reads the field of RFC 9110, section 10.2.3, up to a day.

@@ -133,6 +133,18 @@ func (f *Flows) BeginDevice(ctx context.Context, s Start) (Authorization, error)
 	}, nil
 }
 
+// Started returns what the flow named by state was begun with, for who has to know
+// whose it is before finishing it. The flow goes on waiting.
+func (f *Flows) Started(state string) (Start, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := f.waiting[state]
+	if w == nil || !time.Now().Before(w.expires) {
+		return Start{}, ErrUnknownFlow
+	}
+	return w.start, nil
+}
+
 // Finish ends the flow named by state with what came back: see [ParseRedirect]
 // for its forms. An empty state is taken from the answer. The exchange goes on
 // when ctx ends; whoever began the flow can see in the connection what became of

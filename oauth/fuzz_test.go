@@ -18,7 +18,7 @@ func FuzzTokenAnswer(f *testing.F) {
 	for _, body := range []string{
 		`{"access_token":"a","refresh_token":"r","token_type":"Bearer","expires_in":3600,"scope":"x y"}`,
 		`{"access_token":"a","expires_in":"1e9999"}`, `{"error":"invalid_grant"}`, `{"ok":false}`, `[]`, `null`, `<html>`, `access_token=a&scope=b`,
-		`{"error":"refresh-` + canary + `"}`, `{"access_token":"a\nb"}`, `{"scope":["\u0000"],"access_token":"x"}`, "{\"access_token\":\"\xff\"}",
+		`{"error":"refresh-` + canary + `"}`, `{"error":"0` + canary + `"}`, `{"access_token":"a\nb"}`, `{"scope":["\u0000"],"access_token":"x"}`, "{\"access_token\":\"\xff\"}",
 	} {
 		f.Add(200, "application/json", body)
 		f.Add(400, "application/x-www-form-urlencoded", body)

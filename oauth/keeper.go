@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -145,6 +146,7 @@ func (k *Keeper) Changed(c attache.Change) {
 				k.forget(e)
 			}
 		}
+		maps.DeleteFunc(k.clients, func(id key, _ registration) bool { return id.integration == c.Integration.Name })
 	}
 }
 
@@ -231,9 +233,9 @@ func (k *Keeper) register(c *attache.OAuthClient) {
 	if r.keepalive == 0 {
 		r.keepalive = defaultKeepalive
 	}
-	before, known := k.clients[id]
+	_, known := k.clients[id]
 	k.clients[id] = r
-	if known && before == r || !known && k.orphans == 0 {
+	if !known && k.orphans == 0 {
 		return
 	}
 	for _, e := range k.entries {

@@ -1,0 +1,121 @@
+package oauth_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"attache"
+)
+
+// TestWhenATokenIsDue watches the first refresh of many connections.
+func TestWhenATokenIsDue(t *testing.T) {
+	for life, want := range map[time.Duration]struct{ from, to time.Duration }{
+		24 * time.Hour:    {24 * time.Hour * 80 / 100, 24 * time.Hour * 90 / 100},
+		time.Hour:         {48 * time.Minute, 54 * time.Minute},
+		5 * time.Minute:   {4 * time.Minute, 4 * time.Minute},
+		100 * time.Second: {50 * time.Second, 50 * time.Second},
+		10 * time.Second:  {5 * time.Second, 5 * time.Second},
+	} {
+		t.Run(life.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newDirectWorld(t, nil)
+				w.provider.life = life
+				w.start()
+				w.disk.put(client())
+				for i := range 40 {
+					c := w.authorized()
+					access, refresh := w.provider.begin(name(i))
+					c.Name, c.Grant.AccessToken, c.Grant.RefreshToken = name(i), token(access, refresh).Access, token(access, refresh).Refresh
+					w.disk.put(c)
+				}
+				refreshed := func() (n int) {
+					for i := range 40 {
+						if w.provider.family(name(i)).count > 1 {
+							n++
+						}
+					}
+					return n
+				}
+				begin := time.Now()
+				pass(want.from - time.Second)
+				if n := refreshed(); n != 0 {
+					t.Errorf("%d are refreshed before %v", n, want.from)
+				}
+				if want.to > want.from {
+					pass((want.to - want.from) / 2)
+					if n := refreshed(); n < 8 || n > 32 {
+						t.Errorf("%d of 40 are refreshed in the first half of the time", n)
+					}
+				}
+				pass(want.to + time.Second - time.Since(begin))
+				if n := refreshed(); n != 40 {
+					t.Errorf("%d of 40 are refreshed after %v", n, want.to)
+				}
+				w.stop()
+			})
+		})
+	}
+}
+
+func TestTheWallClockDoesNotLengthenALife(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		jump    time.Duration
+		restart bool
+	}{
+		"when it is set back":                    {-3 * time.Hour, false},
+		"when it is set back and we start again": {-3 * time.Hour, true},
+		"when the machine slept":                 {3 * time.Hour, false},
+		"when the machine was off":               {3 * time.Hour, true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var jump atomic.Int64
+				w := newDirectWorld(t, func() time.Time { return time.Now().Add(time.Duration(jump.Load())) })
+				w.disk.put(client(), w.authorized())
+				w.start()
+				pass(10 * time.Minute)
+				jump.Store(int64(c.jump))
+				if c.jump > 0 { // for the provider, too, that time has passed
+					w.provider.access = map[string]time.Time{}
+				}
+				if c.restart {
+					w.stop()
+					w.start()
+				}
+				for range 300 {
+					g, err := w.fresh(0)
+					if err != nil || !w.provider.accepts(g.AccessToken.Expose()) {
+						t.Fatalf("after %v a request gets generation %d, %v", time.Since(time.Unix(946684800, 0)), g.Generation, err)
+					}
+					pass(time.Minute)
+				}
+				if n := len(w.provider.seen()); n > 8 {
+					t.Errorf("%d calls in five hours", n)
+				}
+				if g := w.grant(); g.State != attache.GrantActive {
+					t.Errorf("the state is %s", g.State)
+				}
+				w.stop()
+			})
+		})
+	}
+}
+
+// TestASleepIsNoticedWithoutARequest: timers stand still with the machine.
+func TestASleepIsNoticedWithoutARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var jump atomic.Int64
+		w := newDirectWorld(t, func() time.Time { return time.Now().Add(time.Duration(jump.Load())) })
+		w.disk.put(client(), w.authorized())
+		w.start()
+		pass(time.Minute)
+		jump.Store(int64(8 * time.Hour))
+		pass(2 * time.Minute)
+		if n := len(w.provider.seen()); n != 1 {
+			t.Errorf("%d calls", n)
+		}
+		w.stop()
+	})
+}
