@@ -69,6 +69,15 @@ func (a *app) loadConfig() (configs.Config, error) {
 	return cfg, nil
 }
 
+// dataDirFlag is what a command that we print needs, after the program's name, to
+// be about a data directory: nothing where it is the default one.
+func (a *app) dataDirFlag(dir string) string {
+	if standard, err := configs.DefaultDataDir(a.lookup); err == nil && standard == dir {
+		return ""
+	}
+	return " --data-dir " + shellQuoted(dir)
+}
+
 // warnOfVariables warns of those that look like keys and are none.
 func (a *app) warnOfVariables() {
 	for _, w := range configs.UnknownVariables(a.environ, configVariable, serverVariable, adminTokenVariable, adminTokenFileVariable, integrationVariable) {

@@ -63,8 +63,12 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell) error {
 	if err != nil {
 		return err
 	}
+	where := a.dataDirFlag(cfg.DataDir)
+	if server != "" {
+		where = " --server " + shellQuoted(server)
+	}
 	// The comment comes last, in case somebody reads all of it as one line.
 	_, err = io.WriteString(a.out, sh.script(vars)+
-		fmt.Sprintf("# To revoke the access token: attache token revoke --integration %s %s\n", who.integration, id))
+		fmt.Sprintf("# To revoke the access token: attache%s token revoke --integration %s %s\n", where, who.integration, id))
 	return err
 }

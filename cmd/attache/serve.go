@@ -140,7 +140,7 @@ func (a *app) introduce(ctx context.Context, s *server) error {
 		Variables                               []string
 	}{
 		Proxy: s.proxyURL(), Admin: reachable(address(s.admin)), Metrics: reachable(address(s.listeners.metrics)),
-		DataDir: s.cfg.DataDir, Program: shellQuoted(os.Args[0]),
+		DataDir: s.cfg.DataDir, Program: shellQuoted(os.Args[0]) + a.dataDirFlag(s.cfg.DataDir),
 	}
 	if s.data.fresh && !s.cfg.Production {
 		var err error
