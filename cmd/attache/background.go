@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -64,14 +63,7 @@ func (a *app) serveInBackgroundOf(ctx context.Context, cfg configs.Config, told 
 	}
 	defer func() { _ = log.Close() }()
 	a.err = log
-	cfg.Listen = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
-	cfg.Admin.Listen, cfg.Metrics.Listen = netip.AddrPort{}, netip.AddrPort{}
-	if cfg.IdleExit == 0 {
-		cfg.IdleExit = backgroundIdle
-	}
-	if cfg.Log.Events == configs.EventsToStdout {
-		cfg.Log.Events = configs.EventsToStderr
-	}
+	cfg = inBackground(cfg)
 	return a.serve(ctx, cfg, func(_ context.Context, s *server) error {
 		s.yields = true
 		// It must not keep a directory in use that it was started in.
@@ -83,9 +75,22 @@ func (a *app) serveInBackgroundOf(ctx context.Context, cfg configs.Config, told 
 	})
 }
 
-// inBackground starts a background server and returns once it is ready. Where
+// inBackground is the configuration of a background server.
+func inBackground(cfg configs.Config) configs.Config {
+	cfg.Listen = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
+	cfg.Admin.Listen, cfg.Metrics.Listen = netip.AddrPort{}, netip.AddrPort{}
+	if cfg.IdleExit == 0 {
+		cfg.IdleExit = backgroundIdle
+	}
+	if cfg.Log.Events == configs.EventsToStdout {
+		cfg.Log.Events = configs.EventsToStderr
+	}
+	return cfg
+}
+
+// startBackground starts a background server and returns once it is ready. Where
 // another is, or is just starting or ending, the error wraps store.ErrInUse.
-func (a *app) inBackground(ctx context.Context, cfg configs.Config) error {
+func (a *app) startBackground(ctx context.Context, cfg configs.Config) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return err
 	}
@@ -135,46 +140,6 @@ func (a *app) inBackground(ctx context.Context, cfg configs.Config) error {
 		why = fmt.Sprintf("%v; see %s", err, filepath.Join(cfg.DataDir, serverLogFile))
 	}
 	return fmt.Errorf("start a server in the background: %s", why)
-}
-
-// endPath is where a background server is asked to make room for another.
-const endPath = "/end"
-
-// serveEnd ends a background server that nobody uses.
-func (s *server) serveEnd(w http.ResponseWriter, _ *http.Request) {
-	switch {
-	case !s.yields:
-		http.Error(w, "it was not started in the background", http.StatusForbidden)
-	case s.proxy.Stats().Tunnels > 0 || !s.idle.over(0):
-		http.Error(w, "it is in use", http.StatusConflict)
-	default:
-		w.WriteHeader(http.StatusNoContent) // endWhenIdle does the rest
-	}
-}
-
-var errRunning = errors.New("in use by the server that attache run has started, for commands that still run: wait for them to end, or name another data directory with --data-dir")
-
-// makeRoom ends the background server of a data directory, if there is one and
-// nobody uses it.
-func makeRoom(ctx context.Context, dir string) error {
-	resp, err := askSocket(ctx, filepath.Join(dir, socketFile), endPath, nil)
-	if err != nil {
-		return nil // what is wrong, the one that needs the room will find
-	}
-	_ = resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusConflict:
-		return fmt.Errorf("%s: %w", dir, errRunning)
-	case http.StatusNoContent:
-		return eventually(ctx, reachTimeout, func() (bool, error) {
-			c, err := localAPI(ctx, dir)
-			if err == nil {
-				c.Close()
-			}
-			return errors.Is(err, errNoServer), nil
-		})
-	}
-	return nil
 }
 
 // boundedFile is a log that cannot fill the disk: when it is full it is set

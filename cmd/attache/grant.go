@@ -45,13 +45,16 @@ func (a *app) grantFor(ctx context.Context, cfg configs.Config, who identity) (g
 	if url := a.server(); url != "" {
 		return a.remoteGrant(ctx, url, who.integration, g)
 	}
+	if err := a.renew(ctx, cfg); err != nil {
+		return grant{}, nil, err
+	}
 	token := newAccessToken()
 	var l *lease
 	err := eventually(ctx, reachTimeout, func() (done bool, err error) {
 		if l, err = takeLease(ctx, cfg.DataDir, who.integration, token); !errors.Is(err, errNoServer) {
 			return true, err
 		}
-		err = a.inBackground(ctx, cfg)
+		err = a.startBackground(ctx, cfg)
 		return err != nil && !errors.Is(err, store.ErrInUse), err
 	})
 	if err != nil {

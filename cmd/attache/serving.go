@@ -128,6 +128,7 @@ func (s *server) socketHandler() http.Handler {
 	outer := http.NewServeMux()
 	outer.Handle("/", s.idle.watching(mux))
 	outer.HandleFunc("POST "+endPath, s.serveEnd)
+	outer.HandleFunc("POST "+settingsPath, s.serveSettings)
 	outer.HandleFunc("GET "+healthPath, serveHealth)
 	return outer
 }
