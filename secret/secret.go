@@ -7,11 +7,12 @@
 // in an unexported field of somebody else's struct, what is printed is an
 // address.
 //
-// The way out is one visible word, [Text.Expose]. It is called in three places
-// of this program, where a record is sealed, at the OAuth token endpoint, and
-// where a request is given its credential; a test holds that list. What has to
-// be built from secrets on the way there ([Concat], [BasicAuth], a signing key)
-// is built in here.
+// The way out is one visible word, [Text.Expose]. It is called where a record is
+// sealed, for the endpoints of OAuth providers, and where a request, or a tunnel
+// through a parent proxy, is given its credential. [Outgoing] is the way out for
+// the admin API and its client. A test of the module's root holds who uses which.
+// What has to be built from secrets on the way there ([Concat], [BasicAuth], a
+// signing key) is built in here.
 package secret
 
 import (
