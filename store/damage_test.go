@@ -310,6 +310,18 @@ func TestTampering(t *testing.T) {
 	})
 }
 
+// TestWhatHasNoOwnerIsNotHandedOut: an integration made anew under the old name
+// would get the tokens and connections of the one that was taken out of the file.
+func TestWhatHasNoOwnerIsNotHandedOut(t *testing.T) {
+	d := newSpecimen(t)
+	edit(t, d.dir, func(tx *bbolt.Tx) error { return tx.Bucket([]byte(integrations)).Delete([]byte("bot0")) })
+	s, err := Open(t.Context(), Options{Dir: d.dir})
+	must(t, err)
+	_, err = s.Subscribe(t.Context(), func(attache.Change) {})
+	wantError(t, err, ErrCorrupt, `"bot0", which does not exist`)
+	must(t, s.Close())
+}
+
 // TestRenamedBucketIsRefusedAtOnce: who only lists would see an empty store.
 func TestRenamedBucketIsRefusedAtOnce(t *testing.T) {
 	d := newSpecimen(t)

@@ -9,9 +9,11 @@ import (
 type subscriber struct{ fn func(attache.Change) }
 
 // Subscribe calls fn for everything that exists, owners before what they own and
-// OAuth clients before the connections that use them, and from then on for every change in the order of commits: before the write
-// that made it returns, and before the next begins. So who has written can rely
-// on every view being up to date, a revocation's above all.
+// OAuth clients before the connections that use them, and from then on for every
+// change in the order of commits: before the write that made it returns, and
+// before the next begins. So who has written can rely on every view being up to
+// date, a revocation's above all. What has no owner is [ErrCorrupt]: an integration
+// that was made anew would get it.
 //
 // fn is called by one goroutine at a time. It must be quick, must not change
 // what it is given, and must call nothing of the store, nor cancel. ctx is for
@@ -34,14 +36,20 @@ func (s *Store) Subscribe(ctx context.Context, fn func(attache.Change)) (cancel 
 }
 
 func replay(v view, fn func(attache.Change)) error {
+	owners := map[string]bool{}
+	tokenOwned, clientOwned, connectionOwned := owned[accessTokenRecord](owners), owned[oauthClientRecord](owners), owned[connectionRecord](owners)
 	for k, err := range loadAll[integrationRecord](v, integrations, "", "") {
 		if err != nil {
 			return err
 		}
+		owners[k.Key] = true
 		i := k.Record.integration(k.Key)
 		fn(attache.Change{Integration: &i})
 	}
 	for k, err := range loadAll[accessTokenRecord](v, accessTokens, "", "") {
+		if err == nil {
+			err = tokenOwned(k)
+		}
 		if err != nil {
 			return err
 		}
@@ -49,6 +57,9 @@ func replay(v view, fn func(attache.Change)) error {
 		fn(attache.Change{AccessToken: &t})
 	}
 	for k, err := range loadAll[oauthClientRecord](v, oauthClients, "", "") {
+		if err == nil {
+			err = clientOwned(k)
+		}
 		if err != nil {
 			return err
 		}
@@ -56,6 +67,9 @@ func replay(v view, fn func(attache.Change)) error {
 		fn(attache.Change{OAuthClient: &c})
 	}
 	for k, err := range loadAll[connectionRecord](v, connections, "", "") {
+		if err == nil {
+			err = connectionOwned(k)
+		}
 		if err != nil {
 			return err
 		}
