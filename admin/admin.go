@@ -63,13 +63,25 @@ type ConnectionStore interface {
 	DeleteConnection(ctx context.Context, integration, name string) error
 }
 
+// OAuthClientStore keeps registrations at OAuth providers.
+type OAuthClientStore interface {
+	CreateOAuthClient(ctx context.Context, c attache.OAuthClient) error
+	OAuthClients(ctx context.Context, integration string) ([]attache.OAuthClient, error)
+	OAuthClient(ctx context.Context, integration, name string) (attache.OAuthClient, error)
+	UpdateOAuthClient(ctx context.Context, integration, name string, change func(*attache.OAuthClient) error) error
+	// DeleteOAuthClient fails with [attache.ErrReferenced], and the names of those
+	// connections, while connections use the client.
+	DeleteOAuthClient(ctx context.Context, integration, name string) error
+}
+
 // Store is all that the API keeps and changes. Its errors wrap
-// [attache.ErrNotFound] and [attache.ErrExists].
+// [attache.ErrNotFound], [attache.ErrExists] and [attache.ErrReferenced].
 type Store interface {
 	IntegrationStore
 	AccessTokenStore
 	AdminTokenStore
 	ConnectionStore
+	OAuthClientStore
 }
 
 // Authority is the CA that clients trust.
@@ -107,6 +119,7 @@ type Options struct {
 	// attache.Tunnel, which empty means too, or attache.Deny.
 	Unmatched attache.Action
 	Instance  Instance
+	OAuth     OAuthOptions
 	// Hosts are names that the Host header may have on a loopback listener,
 	// beside localhost and IP addresses: those under which a reverse proxy on the
 	// same machine is reached. Without a port; case does not matter.
@@ -188,7 +201,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *API) Trusted() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
-		a.serve(w, r, caller{name: "local", role: attache.RoleAdmin})
+		a.serve(w, r, local)
 	})
 }
 

@@ -19,13 +19,14 @@ import (
 
 func TestEachRoleMayDoWhatItIsFor(t *testing.T) {
 	s := start(t)
-	const connections = "/api/v1/integrations/bot/connections/"
+	const connections, clients = "/api/v1/integrations/bot/connections/", "/api/v1/integrations/bot/oauth/clients"
 	operations := map[attache.Role][]string{
 		attache.RoleViewer: {
 			"GET /api/v1/integrations", "GET /api/v1/integrations/bot", "GET /api/v1/integrations/bot/tokens",
 			"GET " + connections + "all", "GET " + connections + "api_key", "GET " + connections + "api_key/one",
 			"GET " + connections + "basic_auth", "GET " + connections + "basic_auth/one",
 			"GET " + connections + "bearer_token", "GET " + connections + "bearer_token/one",
+			"GET " + connections + "oauth", "GET " + connections + "oauth/one", "GET " + clients, "GET " + clients + "/one",
 			"POST /api/v1/explain", "GET /api/v1/events", "GET /api/v1/status", "GET /api/v1/ca",
 			"GET /api/services/zis/registry/integrations", "GET /api/services/zis/integrations/bot/connections/all",
 		},
@@ -34,7 +35,11 @@ func TestEachRoleMayDoWhatItIsFor(t *testing.T) {
 			"POST " + connections + "api_key", "PUT " + connections + "api_key/one", "DELETE " + connections + "api_key/one",
 			"POST " + connections + "basic_auth", "PUT " + connections + "basic_auth/one", "DELETE " + connections + "basic_auth/one",
 			"POST " + connections + "bearer_token", "PUT " + connections + "bearer_token/one", "DELETE " + connections + "bearer_token/one",
-			"POST /api/services/zis/integrations/bot/connections/api_key",
+			"POST " + connections + "oauth", "DELETE " + connections + "oauth/one",
+			"POST " + connections + "oauth/one/authorize", "POST " + connections + "oauth/one/authorize/finish",
+			"POST " + connections + "oauth/one/authorize/poll",
+			"POST " + clients, "PATCH " + clients + "/one", "DELETE " + clients + "/one",
+			"POST /api/services/zis/integrations/bot/connections/api_key", "POST /api/services/zis/connections/oauth/clients/bot",
 		},
 		attache.RoleAdmin: {
 			"POST /api/v1/integrations", "DELETE /api/v1/integrations/bot",

@@ -148,8 +148,12 @@ func described(t reflect.Type) string {
 		return "a time as in 2026-01-31T12:00:00Z"
 	}
 	switch t.Kind() {
+	case reflect.Pointer:
+		return described(t.Elem())
 	case reflect.Bool:
 		return "true or false"
+	case reflect.Map:
+		return `an object of strings, such as {"prompt": "consent"}`
 	case reflect.Slice:
 		return "a list of whole numbers up to 65535, such as [443]"
 	default:
@@ -158,17 +162,22 @@ func described(t reflect.Type) string {
 }
 
 // unknownField refuses a field, and says more of one that the request's type
-// knows but may not set.
+// has something to say of.
 func unknownField(v any, name string) error {
-	if f, ok := v.(interface{ fixed() []string }); ok {
-		for _, fixed := range f.fixed() {
-			if fixed == name {
-				return &attache.FieldError{
-					Field: name, Rule: "never changes after creation",
-					Remedy: "leave it out; to change it, delete the connection and create it again",
-				}
-			}
+	if r, ok := v.(interface {
+		refusal(name string) *attache.FieldError
+	}); ok {
+		if err := r.refusal(name); err != nil {
+			return err
 		}
 	}
 	return &attache.FieldError{Field: name, Rule: "is not a field of this request", Remedy: "leave it out, or correct its spelling"}
+}
+
+// neverChanges refuses a field of something that would have to be made anew.
+func neverChanges(name, thing string) *attache.FieldError {
+	return &attache.FieldError{
+		Field: name, Rule: "never changes after creation",
+		Remedy: "leave it out; to change it, delete the " + thing + " and create it again",
+	}
 }

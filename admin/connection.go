@@ -90,8 +90,12 @@ func (r BearerTokenRequest) asked() attache.Connection {
 // answer to those that would change more.
 type Fixed struct{}
 
-func (Fixed) fixed() []string {
-	return []string{"name", "type", "allowed_domain", "allowed_ports", "header_name", "strip_cookies"}
+func (Fixed) refusal(name string) *attache.FieldError {
+	switch name {
+	case "name", "type", "allowed_domain", "allowed_ports", "header_name", "strip_cookies":
+		return neverChanges(name, "connection")
+	}
+	return nil
 }
 
 // APIKeyReplacement replaces the credential of an api_key connection.

@@ -28,7 +28,7 @@ type AllConnections struct {
 	APIKey      []APIKeyConnection      `json:"api_key" nullable:"false" doc:"By name."`
 	BasicAuth   []BasicAuthConnection   `json:"basic_auth" nullable:"false" doc:"By name."`
 	BearerToken []BearerTokenConnection `json:"bearer_token" nullable:"false" doc:"By name."`
-	OAuth       []ConnectionFields      `json:"oauth" nullable:"false" doc:"By name."`
+	OAuth       []OAuthConnection       `json:"oauth" nullable:"false" doc:"By name."`
 	Meta        Meta                    `json:"meta"`
 }
 
@@ -51,12 +51,22 @@ type ReplaceCredential[Credential any] struct {
 }
 
 // connectionType is one type's operations. New is the request that makes such a
-// connection, Cred the one that replaces its credential, Out the wire form.
-type connectionType[New interface{ asked() attache.Connection }, Cred interface{ credential() attache.Credential }, Out any] struct {
+// connection, Out the wire form.
+type connectionType[New interface{ asked() attache.Connection }, Out any] struct {
 	*API
 	kind    attache.ConnectionType
 	show    func(attache.Connection) Out
-	example map[string]string // of a credential
+	example map[string]string // of what New has beside the name and the domain
+	// admit looks at a connection before it is stored. Nil: there is nothing to see.
+	admit func(context.Context, *attache.Connection) error
+	// part is done before a connection is deleted. Nil: nothing is.
+	part func(context.Context, attache.Connection)
+}
+
+// rotatable is a type whose credential can be replaced, by a Cred.
+type rotatable[New interface{ asked() attache.Connection }, Cred interface{ credential() attache.Credential }, Out any] struct {
+	connectionType[New, Out]
+	credential map[string]string // an example
 }
 
 func (a *API) connections(api huma.API) {
@@ -67,30 +77,37 @@ func (a *API) connections(api huma.API) {
 		text:    "Lists a page of an integration's connections, grouped by type. Pages go through all of them by name.",
 		errors:  []int{http.StatusNotFound},
 	}, a.listAllConnections)
-	connectionType[APIKeyRequest, APIKeyReplacement, APIKeyConnection]{
-		a, attache.APIKey, showAPIKey,
-		map[string]string{"api_key": "THE-KEY"},
+	key := map[string]string{"api_key": "THE-KEY"}
+	rotatable[APIKeyRequest, APIKeyReplacement, APIKeyConnection]{
+		connectionType[APIKeyRequest, APIKeyConnection]{
+			API: a, kind: attache.APIKey, show: showAPIKey,
+			example: map[string]string{"api_key": key["api_key"], "header_name": "X-Api-Key"},
+		}, key,
 	}.register(api)
-	connectionType[BasicAuthRequest, BasicAuthReplacement, BasicAuthConnection]{
-		a, attache.BasicAuth, showBasicAuth,
-		map[string]string{"username": "THE-USER", "password": "THE-PASSWORD"},
+	user := map[string]string{"username": "THE-USER", "password": "THE-PASSWORD"}
+	rotatable[BasicAuthRequest, BasicAuthReplacement, BasicAuthConnection]{
+		connectionType[BasicAuthRequest, BasicAuthConnection]{API: a, kind: attache.BasicAuth, show: showBasicAuth, example: user}, user,
 	}.register(api)
-	connectionType[BearerTokenRequest, BearerTokenReplacement, BearerTokenConnection]{
-		a, attache.BearerToken, showBearerToken,
-		map[string]string{"token": "THE-TOKEN"},
+	token := map[string]string{"token": "THE-TOKEN"}
+	rotatable[BearerTokenRequest, BearerTokenReplacement, BearerTokenConnection]{
+		connectionType[BearerTokenRequest, BearerTokenConnection]{API: a, kind: attache.BearerToken, show: showBearerToken, example: token}, token,
+	}.register(api)
+	connectionType[OAuthRequest, OAuthConnection]{
+		API: a, kind: attache.OAuth, show: showOAuth, example: map[string]string{"oauth_client": "crm"},
+		admit: a.admitOAuth, part: a.revoke,
 	}.register(api)
 }
 
-func (t connectionType[New, Cred, Out]) register(api huma.API) {
+func (t connectionType[New, Out]) all() string {
+	return "/integrations/{integration}/connections/" + string(t.kind)
+}
+
+func (t connectionType[New, Out]) register(api huma.API) {
 	const tag = "connections"
-	kind := string(t.kind)
-	all := "/integrations/{integration}/connections/" + kind
+	kind, all := string(t.kind), t.all()
 	one := all + "/{name}"
 	example := maps.Clone(t.example)
 	example["name"], example["allowed_domain"] = "tickets", "api.example.com"
-	if t.kind == attache.APIKey {
-		example["header_name"] = "X-Api-Key"
-	}
 	register(t.API, api, route{
 		method: http.MethodGet, path: all, id: "list-" + kind, tag: tag, role: attache.RoleViewer,
 		summary: "List connections of type " + kind, text: "Lists a page of an integration's connections of type " + kind + ".",
@@ -108,19 +125,25 @@ func (t connectionType[New, Cred, Out]) register(api huma.API) {
 		errors: []int{http.StatusNotFound},
 	}, t.showOne)
 	register(t.API, api, route{
-		method: http.MethodPut, path: one, id: "replace-" + kind, tag: tag, role: attache.RoleOperator,
-		summary: "Replace the credential of a connection of type " + kind,
-		text:    "Replaces the credential; nothing else of a connection ever changes.",
-		errors:  []int{http.StatusNotFound}, example: t.example,
-	}, t.replace)
-	register(t.API, api, route{
 		method: http.MethodDelete, path: one, id: "delete-" + kind, tag: tag, role: attache.RoleOperator,
-		summary: "Delete a connection of type " + kind, text: "Deletes a connection. Open tunnels feel it at their next request.",
+		summary: "Delete a connection of type " + kind,
+		text:    "Deletes a connection. Open tunnels feel it at their next request. A grant is revoked at its provider first, where that can be.",
 		status: http.StatusNoContent, errors: []int{http.StatusNotFound},
 	}, t.delete)
 }
 
-func (t connectionType[New, Cred, Out]) list(ctx context.Context, in *ConnectionsPath) (*Answer[ConnectionList[Out]], error) {
+func (t rotatable[New, Cred, Out]) register(api huma.API) {
+	t.connectionType.register(api)
+	kind := string(t.kind)
+	register(t.API, api, route{
+		method: http.MethodPut, path: t.all() + "/{name}", id: "replace-" + kind, tag: "connections", role: attache.RoleOperator,
+		summary: "Replace the credential of a connection of type " + kind,
+		text:    "Replaces the credential; nothing else of a connection ever changes.",
+		errors:  []int{http.StatusNotFound}, example: t.credential,
+	}, t.replace)
+}
+
+func (t connectionType[New, Out]) list(ctx context.Context, in *ConnectionsPath) (*Answer[ConnectionList[Out]], error) {
 	page, meta, err := t.page(ctx, in, t.kind)
 	if err != nil {
 		return nil, err
@@ -128,7 +151,7 @@ func (t connectionType[New, Cred, Out]) list(ctx context.Context, in *Connection
 	return answer(ConnectionList[Out]{mapped(page, t.show), meta}), nil
 }
 
-func (t connectionType[New, Cred, Out]) create(ctx context.Context, in *CreateConnection[New]) (*Created[Out], error) {
+func (t connectionType[New, Out]) create(ctx context.Context, in *CreateConnection[New]) (*Created[Out], error) {
 	c := in.Body.value.asked()
 	if err := policy.CheckConnection(&c); err != nil {
 		return nil, err
@@ -136,6 +159,11 @@ func (t connectionType[New, Cred, Out]) create(ctx context.Context, in *CreateCo
 	c.Integration = in.Integration
 	c.CreatedAt = now()
 	c.UpdatedAt = c.CreatedAt
+	if t.admit != nil {
+		if err := t.admit(ctx, &c); err != nil {
+			return nil, err
+		}
+	}
 	if err := t.Store.CreateConnection(ctx, c); err != nil {
 		return nil, err
 	}
@@ -143,24 +171,24 @@ func (t connectionType[New, Cred, Out]) create(ctx context.Context, in *CreateCo
 	return &Created[Out]{at, t.show(c)}, nil
 }
 
-// find is a connection of this type; one of another type does not exist here.
-func (t connectionType[New, Cred, Out]) find(ctx context.Context, in *ConnectionPath) (attache.Connection, error) {
-	c, err := t.Store.Connection(ctx, in.Integration, in.Name)
-	if err == nil && c.Type != t.kind {
+// connection is a connection of a type; one of another type does not exist there.
+func (a *API) connection(ctx context.Context, p ConnectionPath, kind attache.ConnectionType) (attache.Connection, error) {
+	c, err := a.Store.Connection(ctx, p.Integration, p.Name)
+	if err == nil && c.Type != kind {
 		err = attache.ErrNotFound
 	}
 	return c, err
 }
 
-func (t connectionType[New, Cred, Out]) showOne(ctx context.Context, in *ConnectionPath) (*Answer[Out], error) {
-	c, err := t.find(ctx, in)
+func (t connectionType[New, Out]) showOne(ctx context.Context, in *ConnectionPath) (*Answer[Out], error) {
+	c, err := t.connection(ctx, *in, t.kind)
 	if err != nil {
 		return nil, err
 	}
 	return answer(t.show(c)), nil
 }
 
-func (t connectionType[New, Cred, Out]) replace(ctx context.Context, in *ReplaceCredential[Cred]) (*Answer[Out], error) {
+func (t rotatable[New, Cred, Out]) replace(ctx context.Context, in *ReplaceCredential[Cred]) (*Answer[Out], error) {
 	var replaced attache.Connection
 	err := t.Store.UpdateConnection(ctx, in.Integration, in.Name, func(c *attache.Connection) error {
 		if c.Type != t.kind {
@@ -176,9 +204,15 @@ func (t connectionType[New, Cred, Out]) replace(ctx context.Context, in *Replace
 	return answer(t.show(replaced)), nil
 }
 
-func (t connectionType[New, Cred, Out]) delete(ctx context.Context, in *ConnectionPath) (*Empty, error) {
-	if _, err := t.find(ctx, in); err != nil {
+func (t connectionType[New, Out]) delete(ctx context.Context, in *ConnectionPath) (*Empty, error) {
+	c, err := t.connection(ctx, *in, t.kind)
+	if err != nil {
 		return nil, err
+	}
+	if t.part != nil {
+		// What has begun is done, whether or not somebody waits for it.
+		ctx = context.WithoutCancel(ctx)
+		t.part(ctx, c)
 	}
 	return nil, t.Store.DeleteConnection(ctx, in.Integration, in.Name)
 }
@@ -190,7 +224,7 @@ func (a *API) listAllConnections(ctx context.Context, in *ConnectionsPath) (*Ans
 	}
 	all := AllConnections{
 		APIKey: []APIKeyConnection{}, BasicAuth: []BasicAuthConnection{}, BearerToken: []BearerTokenConnection{},
-		OAuth: []ConnectionFields{}, Meta: meta,
+		OAuth: []OAuthConnection{}, Meta: meta,
 	}
 	for _, c := range page {
 		switch c.Type {
@@ -201,7 +235,7 @@ func (a *API) listAllConnections(ctx context.Context, in *ConnectionsPath) (*Ans
 		case attache.BearerToken:
 			all.BearerToken = append(all.BearerToken, showBearerToken(c))
 		case attache.OAuth:
-			all.OAuth = append(all.OAuth, showFields(c))
+			all.OAuth = append(all.OAuth, showOAuth(c))
 		}
 	}
 	return answer(all), nil

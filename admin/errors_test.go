@@ -88,7 +88,7 @@ func TestBadRequestsAreExplained(t *testing.T) {
 		"tokens without their integration":     {"GET /api/v1/integrations/nobody/tokens", "", outcome{404, "not_found", nil}},
 		"a zero byte in a path":                {"POST /api/v1/integrations/b%00t/tokens", "{}", outcome{404, "not_found", nil}},
 		"a taken name":                         {integrations, `{"name":"bot"}`, outcome{409, "already_exists", nil}},
-		"an unknown type of connection":        {"POST /api/v1/integrations/bot/connections/oauth", "{}", outcome{404, "unknown_route", nil}},
+		"an unknown type of connection":        {"POST /api/v1/integrations/bot/connections/oauth1", "{}", outcome{404, "unknown_route", nil}},
 		"an unknown route":                     {"GET /api/v2/integrations", "", outcome{404, "unknown_route", nil}},
 		"a slash at the end":                   {"GET /api/v1/integrations/", "", outcome{404, "unknown_route", nil}},
 		"dots in a path":                       {"DELETE /api/v1/integrations/bot/tokens/..", "", outcome{404, "unknown_route", nil}},

@@ -35,6 +35,7 @@ func config() huma.Config {
 		{Name: "integrations", Description: "Who calls: a bot, a script, a team."},
 		{Name: "access tokens", Description: "What an integration's client presents to the proxy."},
 		{Name: "connections", Description: "Named credentials, each with the domain where it may be used."},
+		{Name: "oauth", Description: "Registrations at OAuth providers, and the authorization of connections by a person."},
 		{Name: "observation", Description: "What would happen, what happened, and how the server is."},
 		{Name: "administration", Description: "Admin tokens and the certificate authority."},
 	}

@@ -76,7 +76,7 @@ func TestOpenAPIDescribesEveryOperation(t *testing.T) {
 			}
 		}
 	}
-	const operations = 3*5 + 1 + 4 + 3 + 3 + 3 + 3 // connections, all, integrations, tokens, admin tokens, CA, observation
+	const operations = 3*5 + 4 + 1 + 5 + 3 + 4 + 3 + 3 + 3 + 3 // connections, oauth ones, all, OAuth clients, authorization, integrations, tokens, admin tokens, CA, observation
 	if len(seen) != operations {
 		t.Errorf("%d operations, want %d", len(seen), operations)
 	}

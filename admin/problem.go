@@ -33,6 +33,13 @@ const (
 	CodeCrossOrigin     attache.Code = "cross_origin"
 	CodeHost            attache.Code = "host_not_allowed"
 	CodeSigning         attache.Code = "certificate_signs" // so it cannot be dropped
+
+	CodeReferenced            attache.Code = "still_used"              // so it cannot be deleted
+	CodeOAuthOff              attache.Code = "oauth_unavailable"       // see OAuthOptions
+	CodeUnknownAuthorization  attache.Code = "unknown_authorization"   // used up, too old, or somebody else's
+	CodeTooManyAuthorizations attache.Code = "too_many_authorizations" // wait for people
+	CodeProviderRefused       attache.Code = "provider_refused"        // the OAuth provider says no
+	CodeProviderFailed        attache.Code = "provider_failed"         // the OAuth provider says nothing of use
 )
 
 // problems says how each of the API's codes surfaces.
@@ -55,6 +62,13 @@ var problems = map[attache.Code]struct {
 	CodeCrossOrigin:     {403, "Requests from other sites are refused"},
 	CodeHost:            {421, "The Host header names no host of this API"},
 	CodeSigning:         {409, "The certificate is in use"},
+
+	CodeReferenced:            {409, "Something still needs it"},
+	CodeOAuthOff:              {503, "This server reaches no OAuth providers"},
+	CodeUnknownAuthorization:  {404, "No authorization waits for this"},
+	CodeTooManyAuthorizations: {429, "Too many authorizations wait for people"},
+	CodeProviderRefused:       {422, "The OAuth provider refused"},
+	CodeProviderFailed:        {502, "The OAuth provider gave no answer that can be used"},
 
 	attache.CodeMethodNotAllowed: {405, "The route has no such method"},
 	attache.CodeClientGone:       {499, "The client went away"},
@@ -105,7 +119,12 @@ func failureOf(err error) *failure {
 	if fields := fieldErrors(err); len(fields) > 0 {
 		return invalid(fields...)
 	}
+	if f := oauthFailure(err); f != nil {
+		return f
+	}
 	switch {
+	case errors.Is(err, attache.ErrReferenced):
+		return fail(CodeReferenced, err.Error()+".") // names and nothing else
 	case errors.Is(err, attache.ErrNotFound):
 		return fail(CodeNotFound, "Nothing has that name; the integration may not exist either.")
 	case errors.Is(err, attache.ErrExists):

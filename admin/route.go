@@ -27,6 +27,8 @@ func (a *API) routes() {
 	a.integrations(api)
 	a.accessTokens(api)
 	a.connections(api)
+	a.oauthClients(api, "/integrations/{integration}/oauth/clients")
+	a.authorizations(api)
 	a.explain(api)
 	a.events(api)
 	a.status(api)
@@ -39,6 +41,7 @@ func (a *API) routes() {
 	compat := humago.NewWithPrefix(a.mux, compatBase, enveloped)
 	a.registry(compat)
 	a.connections(compat)
+	a.oauthClients(compat, "/connections/oauth/clients/{integration}")
 }
 
 // route is what the API says of an operation, and who may call it.
@@ -49,6 +52,7 @@ type route struct {
 	summary      string
 	text         string
 	role         attache.Role
+	quiet        bool  // it changes nothing that the log should tell
 	status       int   // of success; zero means 200
 	errors       []int // beside those that every operation has
 	example      any   // a body; nil where the fields' own examples do
@@ -77,7 +81,7 @@ func (rt route) operation() huma.Operation {
 // register adds an operation. Here an error becomes a [failure], and only here.
 func register[I, O any](a *API, api huma.API, rt route, handle func(context.Context, *I) (*O, error)) {
 	op := rt.operation()
-	op.Middlewares = huma.Middlewares{a.authorize(rt.role)}
+	op.Middlewares = huma.Middlewares{a.authorize(rt)}
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
 		var out *O
 		err := inputError(in)

@@ -61,7 +61,7 @@ func newUI(a *API) (*ui, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"sign-in", "overview", "connections", "events", "explain", "failure"} {
+	for _, name := range []string{"sign-in", "overview", "connections", "events", "explain", "callback", "failure"} {
 		t, err := layout.Clone()
 		if err == nil {
 			u.pages[name], err = t.ParseFS(uiFiles, "ui/templates/"+name+".html")
@@ -88,6 +88,7 @@ func (u *ui) routes() error {
 	u.mux.HandleFunc("POST /sign-in", u.signIn)
 	u.mux.HandleFunc("POST /sign-out", u.signOut)
 	u.mux.HandleFunc("GET /ca.pem", u.sendCA)
+	u.mux.HandleFunc("GET /oauth/callback", u.callback)
 	u.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		u.fail(w, r, fail(CodeUnknownRoute, "The navigation leads to those that there are; the API is below "+base+"."))
 	})

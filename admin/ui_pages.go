@@ -73,13 +73,14 @@ type connectionsData struct {
 // connectionGroup are the connections of one type.
 type connectionGroup struct {
 	Type    attache.ConnectionType
-	Secrets []string // the fields that are kept secret
+	Secrets []string // the fields that are kept secret; none where rows tell of a grant
 	Rows    []connectionRow
 }
 
 type connectionRow struct {
 	ConnectionFields
 	Header string
+	OAuth  *OAuthConnection // of that type: how it stands
 }
 
 func (u *ui) showConnections(r *http.Request) (page, error) {
@@ -114,13 +115,18 @@ func grouped(all []attache.Connection) []connectionGroup {
 		{Type: attache.APIKey, Secrets: []string{"api_key"}},
 		{Type: attache.BasicAuth, Secrets: []string{"username", "password"}},
 		{Type: attache.BearerToken, Secrets: []string{"token"}},
-		{Type: attache.OAuth, Secrets: []string{"token"}},
+		{Type: attache.OAuth},
 	}
 	for _, c := range all {
 		header, _ := c.Header()
+		row := connectionRow{ConnectionFields: showFields(c), Header: header}
+		if c.Type == attache.OAuth {
+			stands := showOAuth(c)
+			row.OAuth = &stands
+		}
 		for i := range groups {
 			if groups[i].Type == c.Type {
-				groups[i].Rows = append(groups[i].Rows, connectionRow{showFields(c), header})
+				groups[i].Rows = append(groups[i].Rows, row)
 			}
 		}
 	}

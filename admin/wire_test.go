@@ -36,6 +36,8 @@ func kindOf(t reflect.Type) map[string]string {
 	switch {
 	case t.Implements(reflect.TypeFor[encoding.TextMarshaler]()), t.Kind() == reflect.String:
 		return map[string]string{"": "string"}
+	case t.Kind() == reflect.Pointer:
+		return kindOf(t.Elem())
 	case t.Kind() == reflect.Struct:
 		return fields(t)
 	case t.Kind() == reflect.Slice:
@@ -64,8 +66,14 @@ func TestTheClientSpeaksTheSameJSON(t *testing.T) {
 		"the status":         {list{of[admin.Status]()}, list{of[client.Status]()}},
 		"a question":         {list{of[admin.ExplainRequest]()}, list{of[client.Question]()}},
 		"an explanation":     {list{of[admin.Explanation]()}, list{of[client.Explanation]()}},
-		"a connection":       {list{of[admin.APIKeyConnection](), of[admin.BasicAuthConnection](), of[admin.BearerTokenConnection]()}, list{of[client.Connection](), of[client.Credential]()}},
-		"a new connection":   {list{of[admin.APIKeyRequest](), of[admin.BasicAuthRequest](), of[admin.BearerTokenRequest]()}, list{of[client.NewConnection]()}},
+		"a connection":       {list{of[admin.APIKeyConnection](), of[admin.BasicAuthConnection](), of[admin.BearerTokenConnection](), of[admin.OAuthConnection]()}, list{of[client.Connection](), of[client.Credential]()}},
+		"a new connection":   {list{of[admin.APIKeyRequest](), of[admin.BasicAuthRequest](), of[admin.BearerTokenRequest](), of[admin.OAuthRequest]()}, list{of[client.NewConnection]()}},
+		"an OAuth client":    {list{of[admin.OAuthClient]()}, list{of[client.OAuthClient](), of[client.NewOAuthClient]()}},
+		"a new OAuth client": {list{of[admin.OAuthClientRequest]()}, list{of[client.NewOAuthClient]()}},
+		"a change of one":    {list{of[admin.OAuthClientChange]()}, list{of[client.OAuthClientUpdate]()}},
+		"an authorization":   {list{of[admin.Authorization]()}, list{of[client.Authorization]()}},
+		"a request for one":  {list{of[admin.AuthorizationRequest]()}, list{of[client.Authorize]()}},
+		"how one stands":     {list{of[admin.AuthorizationProgress]()}, list{of[client.Progress]()}},
 		"a replaced credential": {
 			list{of[admin.APIKeyReplacement](), of[admin.BasicAuthReplacement](), of[admin.BearerTokenReplacement]()},
 			list{of[client.Credential]()},

@@ -76,7 +76,7 @@ func (c *Client) DeleteConnection(ctx context.Context, integration string, t att
 func (c *Client) FindConnection(ctx context.Context, integration, name string) (Connection, error) {
 	var found Connection
 	var err error
-	for _, t := range []attache.ConnectionType{attache.APIKey, attache.BasicAuth, attache.BearerToken} {
+	for _, t := range []attache.ConnectionType{attache.APIKey, attache.BasicAuth, attache.BearerToken, attache.OAuth} {
 		if found, err = c.Connection(ctx, integration, t, name); !errors.Is(err, attache.ErrNotFound) {
 			break
 		}

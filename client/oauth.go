@@ -48,7 +48,7 @@ type Registration struct {
 // OAuthClient is an OAuth client as the API shows it: without what it keeps secret.
 type OAuthClient struct {
 	Registration
-	CallbackURL string    `json:"callback_url"` // to register at the provider
+	CallbackURL string    `json:"callback_url,omitempty"` // to register at the provider; empty: the server has none
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
 }
@@ -159,8 +159,9 @@ type Authorization struct {
 
 // Progress is how an authorization with [DeviceFlow] stands.
 type Progress struct {
-	Done     bool `json:"done"`
-	Interval int  `json:"interval,omitempty"` // seconds to wait before the next poll
+	Done      bool   `json:"done"`
+	Interval  int    `json:"interval,omitempty"`   // seconds to wait before the next poll
+	ErrorCode string `json:"error_code,omitempty"` // why the provider could not be asked; the next poll may work
 }
 
 // Authorize begins the authorization of a connection of type oauth. The grant
@@ -180,7 +181,8 @@ func (c *Client) FinishAuthorization(ctx context.Context, integration, name, sta
 	return call[Connection](ctx, c.patient(), http.MethodPost, in, at(integration, attache.OAuth, name, "authorize", "finish")...)
 }
 
-// PollAuthorization asks whether an authorization with [DeviceFlow] is done.
+// PollAuthorization asks whether an authorization with [DeviceFlow] is done. An
+// error of the server ends the authorization.
 func (c *Client) PollAuthorization(ctx context.Context, integration, name, state string) (Progress, error) {
 	in := struct {
 		State string `json:"state"`

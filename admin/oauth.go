@@ -1,0 +1,140 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	"attache"
+	"attache/oauth"
+	"attache/policy"
+)
+
+// OAuthOptions are what reaches OAuth providers. Without Flows nobody can
+// authorize a connection, without Endpoint no URLs are discovered, and without
+// Keeper no grant is revoked before it is deleted; the rest works.
+type OAuthOptions struct {
+	Flows    *oauth.Flows
+	Keeper   *oauth.Keeper
+	Endpoint *oauth.Endpoint
+	// CallbackURL is where browsers reach this API's /oauth/callback, the whole URL,
+	// for people to register at providers. Empty: they do not, and authorizations
+	// with a browser end on loopback.
+	CallbackURL string
+}
+
+// revocationTime is how long a deletion waits for a provider.
+const revocationTime = 10 * time.Second
+
+// OAuthRequest makes a connection of type oauth, which somebody then authorizes,
+// or which gets its own tokens where its client has the grant type
+// client_credentials.
+type OAuthRequest struct {
+	ConnectionRequest
+	OAuthClient     string `json:"oauth_client" doc:"The name of the integration's OAuth client that gets its tokens." example:"crm"`
+	PermissionScope string `json:"permission_scope,omitempty" doc:"The scopes to ask for, separated by spaces; absent: the client's default scopes." example:"read write"`
+	Subdomain       string `json:"oauth_url_subdomain,omitempty" doc:"What {subdomain} in the client's URLs stands for, one label." example:"acme"`
+}
+
+func (r OAuthRequest) asked() attache.Connection {
+	c := r.connection(attache.OAuth, attache.Credential{})
+	c.OAuthClient, c.Scope, c.Subdomain = r.OAuthClient, r.PermissionScope, r.Subdomain
+	return c
+}
+
+// refusal explains rule O4.
+func (OAuthRequest) refusal(name string) *attache.FieldError {
+	switch name {
+	case "token", "access_token", "refresh_token":
+		return &attache.FieldError{
+			Field: name, Rule: "cannot be given: a connection of type oauth is authorized, not made from an existing token",
+			Remedy: "leave it out, or make a connection of type bearer_token",
+		}
+	}
+	return nil
+}
+
+// OAuthConnection is a connection of type oauth on the wire: how it stands, and
+// never a token.
+type OAuthConnection struct {
+	ConnectionFields
+	OAuthClient     string             `json:"oauth_client" doc:"The name of the OAuth client that gets its tokens." example:"crm"`
+	Subdomain       string             `json:"oauth_url_subdomain,omitempty" doc:"What {subdomain} in the client's URLs stands for." example:"acme"`
+	RequestedScope  string             `json:"requested_scope,omitempty" doc:"The scopes that are asked for; absent: the client's default scopes." example:"read write"`
+	PermissionScope string             `json:"permission_scope,omitempty" doc:"The scopes that the provider granted." example:"read"`
+	State           attache.GrantState `json:"state" enum:"pending,active,refreshing,retrying,config_error,needs_reauthorization" doc:"Where in its life the grant is."`
+	ErrorCode       string             `json:"error_code,omitempty" doc:"Why the last attempt to get a token failed: the provider's code, or one of ours." example:"invalid_grant"`
+	Advice          string             `json:"advice,omitempty" doc:"What the error code means and what to do about it."`
+	TokenType       string             `json:"token_type,omitempty" doc:"Of the access token." example:"Bearer"`
+	TokenExpiry     time.Time          `json:"token_expiry,omitzero" doc:"When the access token runs out; absent: unknown, or there is none."`
+	RefreshedAt     time.Time          `json:"refreshed_at,omitzero" doc:"When the access token was issued; absent: there is none."`
+	RetryAt         time.Time          `json:"retry_at,omitzero" doc:"When a token is asked for again; absent: no retry is planned."`
+}
+
+func showOAuth(c attache.Connection) OAuthConnection {
+	g := attache.Grant{State: attache.GrantPending}
+	if c.Grant != nil {
+		g = *c.Grant
+	}
+	return OAuthConnection{
+		ConnectionFields: showFields(c),
+		OAuthClient:      c.OAuthClient, Subdomain: c.Subdomain, RequestedScope: c.Scope,
+		PermissionScope: g.Scope, State: g.State, ErrorCode: g.ErrorCode, Advice: oauth.Advice(g.ErrorCode),
+		TokenType: g.TokenType, TokenExpiry: g.ExpiresAt, RefreshedAt: g.IssuedAt, RetryAt: g.RetryAt,
+	}
+}
+
+// admitOAuth holds a new connection against its OAuth client. That there is none
+// is for the store to say, which knows at the time of writing.
+func (a *API) admitOAuth(ctx context.Context, c *attache.Connection) error {
+	client, err := a.Store.OAuthClient(ctx, c.Integration, c.OAuthClient)
+	switch {
+	case errors.Is(err, attache.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return policy.CheckSubdomain(c, &client)
+}
+
+// revoke tells the provider that a connection is about to be deleted. That it
+// cannot be told keeps nobody from deleting.
+func (a *API) revoke(ctx context.Context, c attache.Connection) {
+	if a.OAuth.Keeper == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, revocationTime)
+	defer cancel()
+	if err := a.OAuth.Keeper.Revoke(ctx, c.Integration, c.Name); err != nil {
+		a.Logger.WarnContext(ctx, "revocation failed: the provider may hold on to the grant",
+			"integration", c.Integration, "connection", c.Name, "error", err)
+	}
+}
+
+// oauthFailure is how an error of package oauth is answered; nil: it is none.
+func oauthFailure(err error) *failure {
+	var e *oauth.Error
+	switch {
+	case errors.Is(err, oauth.ErrUnknownFlow):
+		return fail(CodeUnknownAuthorization, "It was finished already, is older than ten minutes, was begun by somebody else "+
+			"or for another connection, or the server was restarted since: begin again.")
+	case errors.Is(err, oauth.ErrTooManyFlows):
+		return fail(CodeTooManyAuthorizations, "Try again in some minutes.")
+	case !errors.As(err, &e):
+		return nil
+	}
+	code := CodeProviderFailed
+	if e.Kind == oauth.GrantRefused || e.Kind == oauth.ClientRefused {
+		code = CodeProviderRefused
+	}
+	f := fail(code, e.Error()+".")
+	if e.RetryAfter > 0 {
+		f.with("Retry-After", strconv.Itoa(wholeSeconds(e.RetryAfter)))
+	}
+	return f
+}
+
+// wholeSeconds is a time to wait, in seconds, rounded up.
+func wholeSeconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
