@@ -3,7 +3,6 @@ package oauth_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"sync"
@@ -250,46 +249,74 @@ func TestAnAuthorizationDuringARefreshWins(t *testing.T) {
 	})
 }
 
-// TestManyConnectionsShareTheProvider has more overdue connections than may be
-// refreshed at a time.
-func TestManyConnectionsShareTheProvider(t *testing.T) {
+// crowd is a world with 300 overdue connections and a provider that takes four
+// seconds for an answer, eight at a time, which is far too slow.
+func crowd(t *testing.T) (w *world, most *atomic.Int64) {
+	w = newDirectWorld(t, nil)
+	w.perHost = 8
+	var now atomic.Int64
+	most = new(atomic.Int64)
+	w.endpoint.SetTransport(direct{http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		most.Store(max(most.Load(), now.Add(1)))
+		<-time.After(4 * time.Second)
+		now.Add(-1)
+		w.provider.ServeHTTP(rw, r)
+	})})
+	w.disk.put(client())
+	for i := range 300 {
+		c := w.authorized()
+		access, refresh := w.provider.begin(name(i))
+		c.Name, c.Grant.AccessToken, c.Grant.RefreshToken = name(i), token(access, refresh).Access, token(access, refresh).Refresh
+		c.Grant.IssuedAt, c.Grant.ExpiresAt = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+		w.disk.put(c)
+	}
+	w.start()
+	pass(time.Minute)
+	return w, most
+}
+
+func TestWhoWaitsOvertakesWhatNobodyWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newDirectWorld(t, nil)
-		var now, most atomic.Int64
-		w.endpoint.SetTransport(direct{http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if n := now.Add(1); n > most.Load() {
-				most.Store(n)
-			}
-			<-time.After(time.Second)
-			now.Add(-1)
-			w.provider.ServeHTTP(rw, r)
-		})})
-		w.disk.put(client())
-		for i := range 300 {
-			c := w.authorized()
-			c.Name = fmt.Sprint("crm", i)
-			access, refresh := w.provider.begin(c.Name)
-			*c.Grant = attache.Grant{State: attache.GrantActive, AccessToken: token(access, refresh).Access, RefreshToken: token(access, refresh).Refresh,
-				IssuedAt: time.Now().Add(-2 * time.Hour), ExpiresAt: time.Now().Add(-time.Hour), Generation: 1}
-			w.disk.put(c)
+		w, most := crowd(t)
+		begin := time.Now()
+		var all sync.WaitGroup
+		for i := 0; i < 300; i += 20 {
+			all.Go(func() {
+				if g, err := w.keeper.Fresh(t.Context(), "bot", name(i), 0); err != nil || g.Generation != 2 {
+					t.Errorf("generation %d, %v", g.Generation, err)
+				}
+			})
 		}
-		w.start()
-		pass(20 * time.Second)
-		began := time.Now()
-		if g, err := w.keeper.Fresh(t.Context(), "bot", "crm299", 0); err != nil || g.Generation != 2 {
-			t.Errorf("a request among many overdue connections: %v", err)
-		}
-		if waited := time.Since(began); waited > 3*time.Second {
-			t.Errorf("a request waited %v behind those that nobody waits for", waited)
+		all.Wait()
+		if waited := time.Since(begin); waited > 13*time.Second {
+			t.Errorf("15 requests waited %v, which is more than their turns take", waited)
 		}
 		pass(3 * time.Minute)
 		w.stop()
 		w.check()
-		if n := len(w.provider.seen()); n != 300 {
-			t.Errorf("%d calls", n)
+		if n := len(w.provider.seen()); n != 300 || most.Load() != 8 {
+			t.Errorf("%d calls, up to %d at a time", n, most.Load())
 		}
-		if most.Load() != 8 {
-			t.Errorf("%d calls at a time at one host", most.Load())
+	})
+}
+
+func TestTheEndTurnsAwayWhoHasNotHadATurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := crowd(t)
+		calls := len(w.provider.seen())
+		var all sync.WaitGroup
+		for i := range 300 {
+			all.Go(func() {
+				if g, err := w.keeper.Fresh(t.Context(), "bot", name(i), 0); (err != nil || g.Generation != 2) && !errors.Is(err, oauth.ErrStopped) {
+					t.Errorf("generation %d, %v", g.Generation, err)
+				}
+			})
+		}
+		synctest.Wait()
+		w.stop()
+		all.Wait()
+		if more := len(w.provider.seen()) - calls; more != 8 {
+			t.Errorf("%d calls were finished at the end, where 8 were under way", more)
 		}
 	})
 }

@@ -149,6 +149,8 @@ func Advice(code string) string {
 		return fmt.Sprintf("the provider granted a scope of more than %d characters, which is refused: ask for fewer", maxScope)
 	case CodeTokenType:
 		return "only bearer tokens can be used"
+	case CodeStorage:
+		return "the grant could not be read or written, so nothing was sent: see to the disk"
 	case CodeClientMissing:
 		return "the connection's OAuth client does not exist: create it"
 	case CodeClientInvalid:

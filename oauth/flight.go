@@ -157,7 +157,7 @@ func (k *Keeper) fly(ctx context.Context, ending <-chan struct{}, f *flight) (at
 	if client.registration.GrantType == attache.ClientCredentials {
 		t, err := client.Credentials(ctx, c.Scope)
 		a.took = time.Since(begun)
-		return a.store(ctx, t, err)
+		return a.store(ctx, t, nobodysGrant(err))
 	}
 	if c.Grant == nil || c.Grant.State == attache.GrantPending {
 		return attache.Grant{}, stateError(c.Grant)
@@ -169,6 +169,18 @@ func (k *Keeper) fly(ctx context.Context, ending <-chan struct{}, f *flight) (at
 	t, err := client.Refresh(ctx, refresh)
 	a.took = time.Since(begun)
 	return a.store(ctx, t, err)
+}
+
+// nobodysGrant turns the refusal of a grant into one of the client: with client
+// credentials there is no person who could do anything about it.
+func nobodysGrant(err error) error {
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Kind != GrantRefused {
+		return err
+	}
+	of := *refused
+	of.Kind = ClientRefused
+	return &of
 }
 
 // attempt is what a flight knows on its way.

@@ -192,8 +192,8 @@ type Progress struct {
 }
 
 // Poll asks the provider whether the person has confirmed, unless it is too
-// early to ask again. An error ends the flow, but for the [TryLater] of an
-// [Error].
+// early to ask again. An error ends the flow, but for an [Error] of the kinds
+// [TryLater] and [Malformed].
 func (f *Flows) Poll(ctx context.Context, by, state string) (Progress, error) {
 	w, err := f.look(by, state)
 	if err != nil {
@@ -229,7 +229,7 @@ func (f *Flows) Poll(ctx context.Context, by, state string) (Progress, error) {
 		err = nil
 	case failed.Kind == Pending:
 		err = nil
-	case failed.Kind == TryLater:
+	case failed.Kind == TryLater || failed.Kind == Malformed:
 		w.every = min(2*w.every, maxSlowDown) // RFC 8628, section 3.5
 	default:
 		f.drop(state)

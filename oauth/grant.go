@@ -29,7 +29,7 @@ func intend(g *attache.Grant, now time.Time) error {
 	if recovers && g.Intent.Recovered {
 		return &Error{Kind: GrantRefused, Code: CodeInterrupted, Unsent: true}
 	}
-	g.State = attache.GrantRefreshing
+	g.State, g.RetryAt = attache.GrantRefreshing, time.Time{}
 	g.Intent = &attache.Intent{Generation: g.Generation, At: now, Recovered: recovers}
 	return nil
 }

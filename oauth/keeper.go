@@ -21,9 +21,9 @@ type KeeperOptions struct {
 	// order for one connection, by several goroutines. It must be quick. Nil: nobody
 	// is told.
 	OnState func(Transition)
-	// Parallel bounds the refreshes that are under way. Zero: 64.
+	// Parallel bounds the refreshes that are under way. Zero: 128.
 	Parallel int
-	// ParallelPerHost bounds those at one provider host. Zero: 8.
+	// ParallelPerHost bounds those at one provider host. Zero: 32.
 	ParallelPerHost int
 }
 
@@ -105,10 +105,10 @@ type registration struct {
 // NewKeeper makes a Keeper. It does nothing until [Keeper.Run].
 func NewKeeper(e *Endpoint, s Storage, o KeeperOptions) *Keeper {
 	if o.Parallel == 0 {
-		o.Parallel = 64
+		o.Parallel = 128
 	}
 	if o.ParallelPerHost == 0 {
-		o.ParallelPerHost = 8
+		o.ParallelPerHost = 32
 	}
 	if o.OnState == nil {
 		o.OnState = func(Transition) {}
@@ -401,6 +401,9 @@ func (k *Keeper) client(ctx context.Context, c *attache.Connection) (*Client, er
 func (k *Keeper) tell(id key, before attache.GrantState, g attache.Grant, took time.Duration) {
 	if before == "" {
 		before = attache.GrantPending
+	}
+	if g.State == attache.GrantRefreshing {
+		g.ErrorCode = "" // of the attempt before
 	}
 	k.onState(Transition{
 		Integration: id.integration,

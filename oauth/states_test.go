@@ -291,6 +291,22 @@ func TestClientCredentialsNeedNobody(t *testing.T) {
 	})
 }
 
+func TestARefusalOfClientCredentialsWaitsForAnEdit(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.provider.next(says(400, `{"error":"invalid_grant"}`))
+		w.disk.put(client(credentials), connection())
+		pass(24 * time.Hour)
+		if g := w.grant(); g.State != attache.GrantConfigError || g.ErrorCode != "invalid_grant" || len(w.provider.seen()) != 1 {
+			t.Errorf("the state is %s (%s)", g.State, g.ErrorCode)
+		}
+		w.disk.put(client(credentials))
+		pass(time.Second)
+		if g := w.grant(); g.State != attache.GrantActive || g.Generation != 1 {
+			t.Errorf("after an edit the state is %s", g.State)
+		}
+	})
+}
+
 func TestAConnectionThatNobodyAuthorizedIsLeftAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.disk.put(client(), connection())

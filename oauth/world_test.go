@@ -148,6 +148,7 @@ type world struct {
 	keeper   *oauth.Keeper
 	flows    *oauth.Flows
 	forgets  bool // keeps no list of steps
+	perHost  int  // calls at a time; 0: the default
 	cancel   context.CancelFunc
 	ended    chan struct{}
 
@@ -187,7 +188,7 @@ func newDirectWorld(t testing.TB, wall func() time.Time) *world {
 
 // start begins a process on what the disk holds.
 func (w *world) start() {
-	w.keeper = oauth.NewKeeper(w.endpoint, w.disk, oauth.KeeperOptions{OnState: w.step})
+	w.keeper = oauth.NewKeeper(w.endpoint, w.disk, oauth.KeeperOptions{OnState: w.step, ParallelPerHost: w.perHost})
 	w.flows = oauth.NewFlows(w.keeper)
 	w.disk.subscribe(w.keeper.Changed)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -224,7 +225,7 @@ func (w *world) path() string {
 			all = append(all, string(s.From))
 		}
 		to := string(s.To)
-		if s.Code != "" && s.To != attache.GrantRefreshing {
+		if s.Code != "" {
 			to += "(" + s.Code + ")"
 		}
 		all = append(all, to)
