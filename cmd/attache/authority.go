@@ -98,9 +98,12 @@ func (a *authority) save(ctx context.Context, all []certs.Authority) error {
 }
 
 // use shows clients all authorities, and then lets the first sign: whoever reads
-// ca.pem once a new leaf is served trusts it.
+// ca.pem, or a bundle of a run, once a new leaf is served trusts it.
 func (a *authority) use(all []certs.Authority) error {
 	if err := writeFile(a.file, bundle(all), 0o644); err != nil {
+		return err
+	}
+	if err := trustInBundles(filepath.Dir(a.file), bundle(all)); err != nil {
 		return err
 	}
 	a.minter.Use(all[0])

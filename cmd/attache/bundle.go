@@ -116,6 +116,33 @@ func (d *runDir) write(path string, content []byte) error {
 	return writeFile(path, content, 0o600)
 }
 
+// trustInBundles adds our CA to the bundles that clients have been given: programs
+// that start in a shell with attache env trust what signs next.
+func trustInBundles(dataDir string, ca []byte) error {
+	dir := filepath.Join(dataDir, "run")
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "ca") || filepath.Ext(e.Name()) != ".pem" || !e.Type().IsRegular() {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		is, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		// One that trusts it keeps its age: nobody has asked for it.
+		if becomes := joinCertificates(ca, is); !bytes.Equal(is, becomes) {
+			if err := writeFile(path, becomes, 0o600); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // joinCertificates has each certificate of both once.
 func joinCertificates(parts ...[]byte) []byte {
 	var out bytes.Buffer

@@ -100,7 +100,9 @@ func newCARotate(a *app) *cobra.Command {
 		Use:   "rotate",
 		Short: "Make a new CA certificate that signs from now on",
 		Long: `Make a new CA certificate that signs from now on. Clients need it before they trust the proxy
-again. The old one stays among those to trust until it is dropped (attache ca drop).`,
+again. The files that attache run and attache env have given to clients on this machine get it
+first, and programs that start from then on have it; programs that run already have to be
+restarted. The old one stays among those to trust until it is dropped (attache ca drop).`,
 		Example: "  attache ca rotate && attache ca export --output attache-ca.pem",
 		Args:    exactly(),
 	}
@@ -111,7 +113,7 @@ again. The old one stays among those to trust until it is dropped (attache ca dr
 			return err
 		}
 		a.hint("A new certificate signs. Give it to the clients: attache ca export, or attache ca install.\n" +
-			"attache run and attache env do so by themselves.")
+			"The files of attache run and attache env have it: restart the programs that run already.")
 		return out.write(cmd, ca, certificateTable(ca))
 	})
 	return cmd
