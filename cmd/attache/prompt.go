@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,27 +98,73 @@ func (a *app) terminal() (fd int, ok bool) {
 	return int(f.Fd()), term.IsTerminal(int(f.Fd()))
 }
 
-// promptSecret asks for a secret without showing it. The terminal shows what is
-// typed again afterwards, also when the question is interrupted.
+// promptSecret asks for a secret without showing it.
 func (a *app) promptSecret(ctx context.Context, fd int, label string) (secret.Text, error) {
-	before, err := term.GetState(fd)
+	typed, err := a.promptHidden(ctx, fd, label)
 	if err != nil {
-		return secret.Text{}, fmt.Errorf("prompt for the %s: %w", label, err)
-	}
-	defer func() { _ = term.Restore(fd, before) }() // or the terminal is gone
-	_, _ = fmt.Fprintf(a.err, "%s: ", capital(label))
-	typed, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
-	_, _ = fmt.Fprintln(a.err)
-	if err != nil && !errors.Is(err, io.EOF) {
 		return secret.Text{}, err
 	}
 	return checked(string(typed), label)
 }
 
+// promptHidden asks for a line without showing it. The terminal shows what is
+// typed again afterwards, also when the question is interrupted.
+func (a *app) promptHidden(ctx context.Context, fd int, label string) ([]byte, error) {
+	_, _ = fmt.Fprintf(a.err, "%s: ", capital(label))
+	// Raw, because otherwise Ctrl-D cannot be told from nothing, and a line ends
+	// after 4096 bytes.
+	before, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, fmt.Errorf("prompt for the %s: %w", label, err)
+	}
+	typed, err := interruptible(ctx, func() ([]byte, error) { return readRaw(a.in) })
+	_ = term.Restore(fd, before) // or the terminal is gone
+	_, _ = fmt.Fprintln(a.err)
+	if errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("the %s is missing: nothing was changed", label)
+	}
+	return typed, err
+}
+
+// readRaw reads a line from a terminal in raw mode, which leaves to us what keys
+// mean. No further: what follows is for the next question.
+func readRaw(r io.Reader) ([]byte, error) {
+	const ctrlC, ctrlD, ctrlH, ctrlU, del = 0x03, 0x04, 0x08, 0x15, 0x7f
+	var line []byte
+	for b := make([]byte, 1); len(line) <= maxSecret; {
+		if n, err := r.Read(b); n == 0 {
+			return nil, cmp.Or(err, io.EOF)
+		}
+		switch b[0] {
+		case '\r', '\n':
+			return line, nil
+		case ctrlC:
+			return nil, &exitError{code: exitInterrupted}
+		case ctrlD:
+			if len(line) == 0 {
+				return nil, io.EOF
+			}
+			return line, nil
+		case ctrlH, del:
+			_, size := utf8.DecodeLastRune(line)
+			line = line[:len(line)-size]
+		case ctrlU:
+			line = line[:0]
+		default:
+			line = append(line, b[0])
+		}
+	}
+	return nil, errors.New("the line is longer than 64 KiB")
+}
+
 // ask asks for a line that may be seen.
 func (a *app) ask(ctx context.Context, question string) (string, error) {
 	_, _ = fmt.Fprint(a.err, printable(question))
-	return interruptible(ctx, func() (string, error) { return readLine(a.in) })
+	line, err := interruptible(ctx, func() (string, error) { return readLine(a.in) })
+	if err != nil {
+		_, _ = fmt.Fprintln(a.err) // nobody has ended the line
+	}
+	return line, err
 }
 
 // confirm asks before what cannot be undone.

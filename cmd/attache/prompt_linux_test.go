@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,39 @@ func TestAPromptShowsNothingOfTheSecret(t *testing.T) {
 	}
 	if shown := string(seen[:n]); !strings.HasPrefix(shown, "API key: ") || strings.Contains(shown, "canary") {
 		t.Errorf("the terminal shows %q", shown)
+	}
+}
+
+func TestAPromptKnowsTheKeysThatEndAndMendALine(t *testing.T) {
+	for sentence, c := range map[string]struct{ typed, want, err string }{
+		"Ctrl-D on an empty line cancels": {typed: "\x04", err: "the API key is missing: nothing was changed"},
+		"Ctrl-D ends a line":              {typed: "key\x04", want: "key"},
+		"Ctrl-C interrupts":               {typed: "key\x03", err: "exit code 130"},
+		"backspace takes one back":        {typed: "keä\x7fy\r", want: "key"},
+		"and nothing from an empty line":  {typed: "\x7fkey\r", want: "key"},
+		"Ctrl-U takes all back":           {typed: "no\x15key\r", want: "key"},
+		"a line may be long":              {typed: strings.Repeat("k", 6000) + "\r", want: strings.Repeat("k", 6000)},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			person, program := openPTY(t)
+			done := prompting(t.Context(), program)
+			waitForNoEcho(t, program)
+			for part := range slices.Chunk([]byte(c.typed), 1000) {
+				if _, err := person.Write(part); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := <-done
+			if message := fmt.Sprint(got.err); c.err == "" && got.err != nil || c.err != "" && message != c.err {
+				t.Errorf("the error is %v, want %q", got.err, c.err)
+			}
+			if got.text.Expose() != c.want {
+				t.Errorf("the secret is %q, want %q", got.text.Expose(), c.want)
+			}
+			if !echoes(t, program) {
+				t.Error("the terminal stays silent")
+			}
+		})
 	}
 }
 
