@@ -173,3 +173,16 @@ func TestCookiesGoWhereTheConnectionSaysSo(t *testing.T) {
 		t.Errorf("the upstream saw %q", v)
 	}
 }
+
+func TestTheUserAgentIsTheClients(t *testing.T) {
+	up := newOrigin(t, nil)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	for _, agent := range []string{"bot/1.0", ""} {
+		r := request(t, "GET", w.url("/"), nil)
+		r.Header["User-Agent"] = []string{agent} // empty: the client sends none
+		get(t, w.client(h1), r)
+		if got := up.last().Header.Get("User-Agent"); got != agent {
+			t.Errorf("User-Agent %q arrived as %q", agent, got)
+		}
+	}
+}

@@ -85,7 +85,7 @@ func TestProtocolsAreSwitched(t *testing.T) {
 }
 
 func TestARefusedUpgradeIsAnAnswerLikeAnyOther(t *testing.T) {
-	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 426) })
+	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUpgradeRequired) })
 	w := newWorld(t, up, nil, bearer("for-a", host))
 	conn := w.secure(w.open(up.authority(host)), host)
 	resp, body := ask(t, conn, "GET / HTTP/1.1\r\nHost: "+up.authority(host)+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
