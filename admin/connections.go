@@ -128,7 +128,7 @@ func (t connectionType[New, Out]) register(api huma.API) {
 		method: http.MethodDelete, path: one, id: "delete-" + kind, tag: tag, role: attache.RoleOperator,
 		summary: "Delete a connection of type " + kind,
 		text:    "Deletes a connection. Open tunnels feel it at their next request. A grant is revoked at its provider first, where that can be.",
-		status: http.StatusNoContent, errors: []int{http.StatusNotFound},
+		status:  http.StatusNoContent, errors: []int{http.StatusNotFound},
 	}, t.delete)
 }
 
