@@ -253,8 +253,20 @@ func (s *server) newAPI() (*admin.API, error) {
 			Version: programVersion(), StartedAt: time.Now(), DataDir: s.cfg.DataDir,
 			ProxyAddress: address(s.listeners.proxy), ProxyTLS: s.proxyTLS(), AdminAddress: address(s.admin), MetricsAddress: address(s.listeners.metrics),
 		},
+		OAuth: admin.OAuthOptions{
+			Flows: oauth.NewFlows(s.keeper), Keeper: s.keeper, Endpoint: s.endpoint, CallbackURL: s.callbackURL(),
+		},
 		Done: s.draining, Logger: s.log,
 	})
+}
+
+// callbackURL is where a browser on this machine brings the answer of an OAuth
+// provider; empty where the API is not reached over TCP.
+func (s *server) callbackURL() string {
+	if s.admin == nil {
+		return ""
+	}
+	return "http://" + reachable(address(s.admin)) + "/oauth/callback"
 }
 
 func (s *server) proxyTLS() bool { return s.cfg.ListenTLS.CertificateFile != "" }
