@@ -55,6 +55,10 @@ An allowed domain is a host name, or *. and a domain: that domain and all below 
 		if (kind == attache.APIKey) != (in.HeaderName != "") {
 			return usagef("--header-name and --type api_key go together: the header carries the key")
 		}
+		// Before somebody types a secret for nothing.
+		if err := inFlags(cmd, checkNew(in)); err != nil {
+			return err
+		}
 		if in.Credential, err = credential.read(cmd.Context(), a, kind); err != nil {
 			return err
 		}
