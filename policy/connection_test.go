@@ -135,7 +135,7 @@ func TestConnections(t *testing.T) {
 			[]string{"token is not stored by connections of type oauth: leave it out"}},
 		"everything that is wrong is said at once": {allEdits(bearer(canary+" "), named("x"), to("localhost"), onPorts(0)), []string{
 			"name must be 3 to 64 characters of A-Z a-z 0-9 _ -",
-			"allowed_domain has only one label: write the host alone, such as api.example.com or *.example.com",
+			"allowed_domain has only one label: write a full name, with a dot, such as api.example.com",
 			"allowed_ports has a port that is not a number from 1 to 65535",
 			"token has a character other than visible ASCII: give the token alone, without the word Bearer",
 		}},

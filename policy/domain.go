@@ -51,7 +51,7 @@ func ParseAllowedDomain(s string) (attache.AllowedDomain, error) {
 			"name a domain below it, such as *.example.com")
 	}
 	if !strings.Contains(host, ".") {
-		return "", refuse(field, "has only one label", anyHostFix)
+		return "", refuse(field, "has only one label", "write a full name, with a dot, such as api.example.com")
 	}
 	if wild {
 		return attache.AllowedDomain(wildcard + host), nil
