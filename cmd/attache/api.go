@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"attache/audit"
 	"attache/client"
 	"attache/configs"
+	"attache/oauth"
+	"attache/proxy"
 	"attache/secret"
 	"attache/store"
 )
@@ -147,7 +150,12 @@ func (d *data) api(ctx context.Context, cfg configs.Config) (*client.Client, err
 	if _, err := d.follow(ctx); err != nil {
 		return nil, err
 	}
+	providers, err := d.providers(cfg)
+	if err != nil {
+		return nil, err
+	}
 	handler, err := admin.New(admin.Options{
+		OAuth: providers,
 		Store: d.store, Events: events(audit.NewRing(1)), Authority: d.authority,
 		Index: d.live, Unmatched: cfg.Unmatched,
 		Instance: admin.Instance{Version: programVersion(), StartedAt: time.Now(), DataDir: d.dir},
@@ -157,6 +165,33 @@ func (d *data) api(ctx context.Context, cfg configs.Config) (*client.Client, err
 		return nil, err
 	}
 	return client.New(client.Options{Handler: handler.Trusted()})
+}
+
+// providers is the way to OAuth providers: a server's, but that nothing is
+// refreshed by itself.
+func (d *data) providers(cfg configs.Config) (admin.OAuthOptions, error) {
+	settings, err := proxySettings(cfg)
+	if err != nil {
+		return admin.OAuthOptions{}, err
+	}
+	dial, err := proxy.Dialer(settings.Upstream)
+	if err != nil {
+		return admin.OAuthOptions{}, err
+	}
+	endpoint := oauth.NewEndpoint(oauth.EndpointOptions{DialContext: dial, Roots: settings.Upstream.Roots})
+	keeper := oauth.NewKeeper(endpoint, d.store, oauth.KeeperOptions{})
+	return admin.OAuthOptions{
+		Flows: oauth.NewFlows(keeper), Keeper: keeper, Endpoint: endpoint, CallbackURL: callbackURL(cfg.Admin.Listen),
+	}, nil
+}
+
+// callbackURL is where browsers on this machine reach the callback of an API that
+// listens there; empty where none can be named.
+func callbackURL(listen netip.AddrPort) string {
+	if listen.Port() == 0 {
+		return ""
+	}
+	return loopbackURL(reachable(listen.String()))
 }
 
 // events adapts the ring of recent events to the API.

@@ -75,6 +75,7 @@ func TestNoCommandPrintsACredential(t *testing.T) {
 	file("good.yaml", "upstream:\n  proxy: http://me:"+canary+"@proxy.example:3128\n")
 	file("bad.yaml", "upstream:\n  proxy: ftp://me:"+canary+"@proxy.example:3128\n")
 	const create = "connection create --allowed-domain api.example.com "
+	const register = "client create --client-id app --auth-url https://id.example.com/authorize --token-url https://id.example.com/token "
 	remote := map[string]string{adminTokenVariable: canary}
 	called := map[string]bool{}
 	for _, c := range []commandLine{
@@ -102,6 +103,40 @@ func TestNoCommandPrintsACredential(t *testing.T) {
 		{args: create + "header --type api_key --header-name " + canary + ": --secret-file DIR/secret", code: 1},
 		{args: "connection create domain --type bearer_token --allowed-domain https://me:" + canary + "@api.example.com --secret-file DIR/secret", code: 1},
 		{args: create + "lost -i no-such-bot --type bearer_token --secret-file DIR/secret", code: 1},
+
+		{args: register + "sso --secret-file DIR/secret"},
+		{args: register + "sso --secret-file DIR/secret", code: 1},
+		{args: register + "piped --secret-file - -o json", stdin: canary},
+		{args: register + "lines --secret-file DIR/two-lines", code: 1},
+		{args: register + "not-text --secret-file DIR/not-text", code: 1},
+		{args: register + "no-key --client-auth private_key_jwt --private-key-file DIR/secret", code: 1},
+		{args: register + "no-chain --secret-file DIR/secret --certificate-file DIR/secret", code: 1},
+		{args: register + "two-keys --secret-file - --private-key-file -", stdin: canary, code: 2},
+		{args: register + "no-value --secret-file DIR/secret --auth-param " + canary, code: 2},
+		{args: register + "twice --secret-file DIR/secret --token-param a=b --token-param a=" + canary, code: 2},
+		{args: register + "header --secret-file DIR/secret --token-header Authorization=" + canary, code: 1},
+		{args: register + "url --secret-file DIR/secret --revocation-url https://me:" + canary + "@id.example.com/", code: 1},
+		{args: register + "argument " + canary, code: 2},
+		{args: "client list"},
+		{args: "client list -o json"},
+		{args: "client show sso -o yaml"},
+		{args: "client update sso --client-id other"},
+		{args: "client update sso --secret-file - -o json", stdin: canary},
+		{args: "client update sso --secret-file DIR/two-lines", code: 1},
+		{args: "client update no-such --secret-file DIR/secret", code: 1},
+		{args: create + "grant --type oauth --client sso"},
+		{args: create + "lost-grant --type oauth --client no-such", code: 1},
+		{args: create + "given --type oauth --client sso --secret-file DIR/secret", code: 2},
+		{args: "connection rotate grant --secret-file DIR/secret", code: 1},
+		{args: "connection authorize grant --no-browser", stdin: "http://127.0.0.1/?state=x&code=" + canary + "\n", code: 1},
+		{args: "connection authorize grant --no-browser", stdin: canary, code: 1},
+		{args: "connection authorize grant --device", code: 1},
+		{args: "connection authorize key", code: 1},
+		{args: "connection authorize no-such", code: 1},
+		{args: "connection show grant"},
+		{args: "client delete sso --yes", code: 1},
+		{args: "client delete piped --yes"},
+
 		{args: "connection list"},
 		{args: "connection list -o json"},
 		{args: "connection show key"},

@@ -45,15 +45,37 @@ func inFlags(cmd *cobra.Command, err error) error {
 	}
 	var wrong []error
 	for _, f := range refused.Problem.Errors {
-		name, flag := f.Field, strings.ReplaceAll(f.Field, "_", "-")
-		for _, flag := range []string{flag, strings.TrimSuffix(flag, "s")} { // allowed_ports are --allowed-port
-			if cmd.Flags().Lookup(flag) != nil {
-				name = "--" + flag
-			}
-		}
-		wrong = append(wrong, &attache.FieldError{Field: name, Rule: f.Rule, Remedy: f.Remedy})
+		wrong = append(wrong, &attache.FieldError{Field: flagOf(cmd, f.Field), Rule: f.Rule, Remedy: f.Remedy})
 	}
 	return errors.Join(wrong...)
+}
+
+// flagOf is the flag that a field of the API is given with, or the field where
+// there is none.
+func flagOf(cmd *cobra.Command, field string) string {
+	name := strings.ReplaceAll(field, "_", "-")
+	// allowed_ports are --allowed-port, and what is secret comes from a file.
+	candidates := []string{name, strings.TrimSuffix(name, "s"), name + "-file"}
+	switch field {
+	case "client_secret":
+		candidates = append(candidates, "secret-file")
+	case "oauth_client":
+		candidates = append(candidates, "client")
+	case "oauth_url_subdomain":
+		candidates = append(candidates, "subdomain")
+	case "permission_scope":
+		candidates = append(candidates, "scopes")
+	case "redirect_url":
+		candidates = append(candidates, "callback-port")
+	case "pkce":
+		candidates = append(candidates, "no-pkce")
+	}
+	for _, flag := range candidates {
+		if cmd.Flags().Lookup(flag) != nil {
+			return "--" + flag
+		}
+	}
+	return field
 }
 
 // hint tells people, on standard error, what they may want to know beside the

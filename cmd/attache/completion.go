@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"attache"
 	"attache/client"
 )
 
@@ -109,6 +110,35 @@ func connectionNames(integration *string) lister {
 				return nil, err
 			}
 			names = append(names, cobra.CompletionWithDesc(one.Name, string(one.Type)+" for "+string(one.AllowedDomain)))
+		}
+		return names, nil
+	}
+}
+
+// oauthConnectionNames lists those of type oauth of the integration that the flag
+// names.
+func oauthConnectionNames(integration *string) lister {
+	return func(ctx context.Context, c *client.Client) (names []cobra.Completion, err error) {
+		for one, err := range c.ConnectionsOf(ctx, *integration, attache.OAuth) {
+			if err != nil {
+				return nil, err
+			}
+			names = append(names, cobra.CompletionWithDesc(one.Name, string(one.State)+", for "+string(one.AllowedDomain)))
+		}
+		return names, nil
+	}
+}
+
+// oauthClientNames lists those of the integration that the flag names.
+func oauthClientNames(integration *string) lister {
+	return func(ctx context.Context, c *client.Client) ([]cobra.Completion, error) {
+		all, err := c.OAuthClients(ctx, *integration)
+		if err != nil {
+			return nil, err
+		}
+		names := make([]cobra.Completion, len(all))
+		for i, one := range all {
+			names[i] = cobra.CompletionWithDesc(one.Name, string(one.GrantType)+" at "+one.TokenURL)
 		}
 		return names, nil
 	}

@@ -15,7 +15,7 @@ import (
 func newConnectionCommand(a *app) *cobra.Command {
 	return newGroup("connection", "Manage connections: credentials, and where each may be used",
 		newConnectionCreate(a), newConnectionList(a), newConnectionShow(a),
-		newConnectionRotate(a), newConnectionDelete(a), newConnectionTest(a))
+		newConnectionRotate(a), newConnectionDelete(a), newConnectionAuthorize(a), newConnectionTest(a))
 }
 
 func newConnectionList(a *app) *cobra.Command {
@@ -27,7 +27,7 @@ func newConnectionList(a *app) *cobra.Command {
 	out := outputFlag(cmd)
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, _ []string) error {
 		t := table{
-			columns: []string{"NAME", "TYPE", "ALLOWED DOMAIN", "PORTS", "HEADER", "UPDATED"},
+			columns: []string{"NAME", "TYPE", "ALLOWED DOMAIN", "PORTS", "HEADER", "STATE", "UPDATED"},
 			none:    "There is no connection. Make one: attache connection create NAME --integration " + *integration,
 		}
 		all := []client.Connection{} // JSON's [] rather than null
@@ -36,7 +36,7 @@ func newConnectionList(a *app) *cobra.Command {
 				return noIntegration(err, *integration)
 			}
 			all = append(all, one)
-			t.add(one.Name, string(one.Type), string(one.AllowedDomain), portList(one), headerOf(one), moment(one.UpdatedAt))
+			t.add(one.Name, string(one.Type), string(one.AllowedDomain), portList(one), headerOf(one), string(one.State), moment(one.UpdatedAt))
 		}
 		return out.write(cmd, all, t)
 	})
@@ -117,7 +117,7 @@ func connectionDetails(c client.Connection) table {
 	if c.StripCookies {
 		cookies = "removed"
 	}
-	return table{rows: [][]string{
+	t := table{rows: [][]string{
 		{"Name", c.Name},
 		{"Type", string(c.Type)},
 		{"Allowed domain", string(c.AllowedDomain)},
@@ -125,8 +125,40 @@ func connectionDetails(c client.Connection) table {
 		{"Header", headerOf(c)},
 		{"Client's cookies", cookies},
 		{"Created", moment(c.CreatedAt)},
-		{"Credential set", moment(c.UpdatedAt)},
 	}}
+	if c.Type == attache.OAuth {
+		t.addOAuth(c.OAuth)
+	} else {
+		t.add("Credential set", moment(c.UpdatedAt))
+	}
+	return t
+}
+
+// addOAuth adds how an oauth connection stands.
+func (t *table) addOAuth(o client.OAuth) {
+	t.add("OAuth client", o.OAuthClient)
+	t.addKnown("Subdomain", o.Subdomain)
+	t.addKnown("Scope asked for", o.RequestedScope)
+	t.addKnown("Scope granted", o.PermissionScope)
+	state := string(o.State)
+	if o.State == attache.GrantPending {
+		state += ": it has no token yet"
+	}
+	t.add("State", state)
+	t.addKnown("Error", o.ErrorCode)
+	t.addKnown("What to do", o.Advice)
+	if !o.RetryAt.IsZero() {
+		t.add("Next try", moment(o.RetryAt))
+	}
+	if o.RefreshedAt.IsZero() {
+		return
+	}
+	t.add("Token issued", moment(o.RefreshedAt))
+	expires := "not known"
+	if !o.TokenExpiry.IsZero() {
+		expires = expiry(o.TokenExpiry)
+	}
+	t.add("Token expires", expires)
 }
 
 // headerOf is the header that carries the connection's credential.

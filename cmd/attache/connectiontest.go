@@ -114,7 +114,11 @@ func (a *app) try(r *http.Request, g grant, c client.Connection) error {
 		return err
 	}
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
-		return fmt.Errorf("the upstream does not accept the credential for this: check it there, or replace it with attache connection rotate %s", c.Name)
+		replace := "rotate"
+		if c.Type == attache.OAuth {
+			replace = "authorize"
+		}
+		return fmt.Errorf("the upstream does not accept the credential for this: check it there, or replace it with attache connection %s %s", replace, c.Name)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -22,38 +23,49 @@ carries it:
   api_key        the header that --header-name names, with the key as its value
   basic_auth     Authorization: Basic, from --username and the password
   bearer_token   Authorization: Bearer, with the token
+  oauth          Authorization: Bearer, with a token that --client gets and refreshes
 
 The secret is asked for on a terminal, without showing it; elsewhere it comes from
 --secret-file. It is never an argument. Name, type, domain, ports and header cannot be
-changed later; the credential can (attache connection rotate).
+changed later; the credential can (attache connection rotate). An oauth connection has none:
+its provider gives it tokens, once somebody has authorized it (attache connection authorize) or,
+where the client's grant type is client_credentials, by itself.
 
 An allowed domain is a host name, or *. and a domain: that domain and all below it.`,
 		Example: `  attache connection create tickets --type api_key --header-name X-Api-Key --allowed-domain api.example.com
   attache connection create wiki --type bearer_token --allowed-domain '*.wiki.example' --secret-file - <token.txt
-  attache connection create helpdesk --type basic_auth --username me@example.com --api-token --allowed-domain example.zendesk.com`,
+  attache connection create helpdesk --type basic_auth --username me@example.com --api-token --allowed-domain example.zendesk.com
+  attache connection create calendar --type oauth --client sso --scopes 'read write' --allowed-domain api.example.com`,
 		Args: exactly("NAME"),
 	}
 	integration := a.integrationFlag(cmd)
 	var kind attache.ConnectionType
-	choiceFlag(cmd, &kind, flagName{long: "type"}, "what is stored", attache.APIKey, attache.BasicAuth, attache.BearerToken)
+	choiceFlag(cmd, &kind, flagName{long: "type"}, "what is stored", attache.APIKey, attache.BasicAuth, attache.BearerToken, attache.OAuth)
 	var in client.NewConnection
 	flags := cmd.Flags()
 	flags.StringVar(&in.AllowedDomain, "allowed-domain", "", "`HOST` that the credential may be sent to, or *. and a domain")
 	flags.Var((*ports)(&in.AllowedPorts), "allowed-port", "`PORT` that it may be sent to; can be repeated (default 443)")
 	flags.StringVar(&in.HeaderName, "header-name", "", "`HEADER` that carries an API key, such as X-Api-Key")
 	flags.BoolVar(&in.StripCookies, "strip-cookies", false, "remove the client's cookies from requests that get the credential")
+	flags.StringVar(&in.OAuthClient, "client", "", "`CLIENT` that gets the tokens of an oauth connection")
+	flags.StringVar(&in.PermissionScope, "scopes", "", "`SCOPES` to ask for, separated by spaces (default those of the client)")
+	flags.StringVar(&in.Subdomain, "subdomain", "", "`LABEL` for {subdomain} in the URLs of the client")
+	a.completeFlag(cmd, "client", oauthClientNames(integration))
 	credential := newCredentialFlags(cmd)
 	out := outputFlag(cmd)
 	for _, name := range []string{"type", "allowed-domain"} {
 		_ = cmd.MarkFlagRequired(name) // fails where there is no such flag
 	}
-	for _, name := range []string{"allowed-domain", "allowed-port", "header-name"} {
+	for _, name := range []string{"allowed-domain", "allowed-port", "header-name", "scopes", "subdomain"} {
 		completeWith(cmd, name, cobra.NoFileCompletions)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		in.Name = args[0]
 		if (kind == attache.APIKey) != (in.HeaderName != "") {
 			return usagef("--header-name and --type api_key go together: the header carries the key")
+		}
+		if (kind == attache.OAuth) != (in.OAuthClient != "") || kind != attache.OAuth && (in.PermissionScope != "" || in.Subdomain != "") {
+			return usagef("--client, --scopes and --subdomain go with --type oauth, and that needs --client: an OAuth client gets the tokens")
 		}
 		// Before somebody types a secret for nothing.
 		if err := inFlags(cmd, checkNew(in)); err != nil {
@@ -67,11 +79,31 @@ An allowed domain is a host name, or *. and a domain: that domain and all below 
 			if err != nil {
 				return noIntegration(err, *integration)
 			}
-			a.hint("Connection %s is made. See that it works: attache connection test %[1]s --integration %s", made.Name, *integration)
+			next, err := nextStep(ctx, c, *integration, made)
+			if err != nil {
+				return err
+			}
+			a.hint("Connection %s is made. %s --integration %s", made.Name, next, *integration)
 			return out.write(cmd, made, connectionDetails(made))
 		})
 	}
 	return cmd
+}
+
+// nextStep is what to do with a new connection, but for the integration.
+func nextStep(ctx context.Context, c *client.Client, integration string, made client.Connection) (string, error) {
+	test := "See that it works: attache connection test " + made.Name
+	if made.Type != attache.OAuth {
+		return test, nil
+	}
+	registration, err := c.OAuthClient(ctx, integration, made.OAuthClient)
+	if err != nil {
+		return "", err
+	}
+	if registration.GrantType == attache.AuthorizationCode {
+		return "Authorize it: attache connection authorize " + made.Name, nil
+	}
+	return "It gets its first token while a server runs. " + test, nil
 }
 
 func newConnectionRotate(a *app) *cobra.Command {
@@ -92,6 +124,9 @@ Requests get the new one from the next on, also in tunnels that are open.`,
 		found, err := a.lookUp(cmd, *integration, args[0])
 		if err != nil {
 			return err
+		}
+		if found.Type == attache.OAuth {
+			return fmt.Errorf("the tokens of oauth connection %s come from its provider: attache connection authorize %[1]s --integration %s gets new ones", found.Name, *integration)
 		}
 		fresh, err := credential.read(cmd.Context(), a, found.Type)
 		if err != nil {
@@ -132,6 +167,12 @@ func newCredentialFlags(cmd *cobra.Command) *credentialFlags {
 // read reads the credential of a connection of type t, and asks for what the
 // flags do not name.
 func (f *credentialFlags) read(ctx context.Context, a *app, t attache.ConnectionType) (c client.Credential, err error) {
+	if t == attache.OAuth {
+		if *f != (credentialFlags{}) {
+			return c, usagef("the tokens of an oauth connection come from its provider: leave out --secret-file, --username, --username-file and --api-token")
+		}
+		return c, nil
+	}
 	if t != attache.BasicAuth && (f.username != "" || f.usernameFile != "" || f.apiToken) {
 		return c, usagef("--username, --username-file and --api-token are for connections of type basic_auth, and this is %s", t)
 	}

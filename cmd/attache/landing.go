@@ -40,7 +40,9 @@ func listenForBrowser(ctx context.Context, port uint16) (*landing, error) {
 }
 
 // url is the callback URL.
-func (l *landing) url() string { return "http://" + l.listener.Addr().String() + callbackPath }
+func (l *landing) url() string { return loopbackURL(l.listener.Addr().String()) }
+
+func loopbackURL(address string) string { return "http://" + address + callbackPath }
 
 // await waits for the browser to come back with a state. The query that it brings
 // is for finish, whose outcome the browser shows and await returns. Whatever else

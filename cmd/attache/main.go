@@ -82,7 +82,7 @@ func newRoot(a *app) *cobra.Command {
 
 	root.AddCommand(
 		newServeCommand(a), newRunCommand(a), newEnvCommand(a), newDemoCommand(a), newHealthcheckCommand(a),
-		newIntegrationCommand(a), newTokenCommand(a), newAdminTokenCommand(a), newConnectionCommand(a),
+		newIntegrationCommand(a), newTokenCommand(a), newAdminTokenCommand(a), newConnectionCommand(a), newOAuthClientCommand(a),
 		newExplainCommand(a), newCACommand(a), newConfigCommand(a), newVersionCommand(),
 	)
 	addCompletion(root)

@@ -110,6 +110,13 @@ type table struct {
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
+// addKnown adds a label and its value, unless that is empty.
+func (t *table) addKnown(label, value string) {
+	if value != "" {
+		t.add(label, value)
+	}
+}
+
 func (t table) write(w io.Writer) error {
 	out := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	rows := t.rows

@@ -18,7 +18,10 @@ import (
 
 // programs are what scripts can call beside attache.
 func programs() map[string]func() {
-	return map[string]func(){"attache": main, "fetch": fetch, "hold": hold}
+	return map[string]func(){
+		"attache": main, "fetch": fetch, "hold": hold,
+		"browse": browse, "xdg-open": browse, "open": browse, // the last two as Linux and macOS call it
+	}
 }
 
 // fetch is a client that knows nothing but its environment: fetch URL prints the
@@ -66,11 +69,12 @@ func hold() {
 // commands are what scripts can do beside running programs.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"ports":     freePorts,
-		"awaittext": awaitText,
-		"gone":      gone,
-		"count":     count,
-		"killpid":   killPID,
+		"ports":      freePorts,
+		"awaittext":  awaitText,
+		"gone":       gone,
+		"count":      count,
+		"killpid":    killPID,
+		"awaitstate": awaitState,
 	}
 }
 
@@ -118,6 +122,14 @@ func gone(ts *testscript.TestScript, _ bool, args []string) {
 	poll(ts, args[0]+" is gone", func() bool {
 		_, err := os.Stat(ts.MkAbs(args[0]))
 		return os.IsNotExist(err)
+	})
+}
+
+// awaitState waits until a connection is in a state: awaitstate CONNECTION STATE.
+func awaitState(ts *testscript.TestScript, _ bool, args []string) {
+	poll(ts, args[0]+" is "+args[1], func() bool {
+		ts.Check(ts.Exec("attache", "connection", "show", args[0]))
+		return regexp.MustCompile("(?m)^State +" + args[1] + "$").MatchString(ts.ReadFile("stdout"))
 	})
 }
 

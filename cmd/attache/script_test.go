@@ -30,6 +30,7 @@ func TestScripts(t *testing.T) {
 		"await":        await,
 		"fingerprints": fingerprints,
 		"upstream":     upstream,
+		"provider":     provide,
 	})
 	testscript.Run(t, testscript.Params{
 		Cmds:                cmds,
@@ -40,6 +41,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("DATA", filepath.Join(e.WorkDir, "home", ".local", "share", "attache"))
 			e.Setenv("TZ", "UTC")
+			e.Values[providerKey{}] = new(*provider)
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // or each command takes a second more
 			return os.MkdirAll(filepath.Join(e.WorkDir, "home"), 0o700)
 		},

@@ -10,8 +10,13 @@ import (
 )
 
 // suggestFlag adds the nearest flag to the error about one that does not exist.
-// Only its name is repeated: what follows may be a secret, as in -pPASSWORD.
+// Only its name is repeated: what follows may be a secret, as in -pPASSWORD. So
+// may be a parameter for a provider.
 func suggestFlag(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == parameterType {
+		return fmt.Errorf("invalid argument for \"--%s\" flag: %w", invalid.GetFlag().Name, invalid.Unwrap())
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return err
