@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -58,6 +60,7 @@ func (a *app) serve(ctx context.Context, cfg configs.Config, started func(contex
 	if cfg.Production && cfg.MasterKey == "" {
 		a.warn("the master key is a generated file beside the database, and whoever copies the directory has both: set master_key to file:, env: or credential:")
 	}
+	a.warnOfExposure(cfg)
 	log := newLog(a.err, cfg.Log)
 	s, err := a.newServer(ctx, cfg, log)
 	if err != nil {
@@ -107,9 +110,10 @@ Attaché is serving.
 
   proxy     {{.Proxy}}
 {{- with .Admin}}
-  API, UI   http://{{.}}/{{end}}
+  API, UI   {{.}}
+            opened by an admin token: {{$.Program}} admin-token create{{end}}
 {{- with .Metrics}}
-  metrics   http://{{.}}/metrics{{end}}
+  metrics   {{.}}{{end}}
   data      {{.DataDir}}
 {{if .Variables}}
 This is the first start. It made a CA, a key, and the integration "default" with an access
@@ -139,7 +143,7 @@ func (a *app) introduce(ctx context.Context, s *server) error {
 		Proxy, Admin, Metrics, DataDir, Program string
 		Variables                               []string
 	}{
-		Proxy: s.proxyURL(), Admin: reachable(address(s.admin)), Metrics: reachable(address(s.listeners.metrics)),
+		Proxy: s.proxyURL() + everywhere(s.listeners.proxy), Admin: urlOf(s.admin, "/"), Metrics: urlOf(s.listeners.metrics, "/metrics"),
 		DataDir: s.cfg.DataDir, Program: shellQuoted(os.Args[0]) + a.dataDirFlag(s.cfg.DataDir),
 	}
 	if s.data.fresh && !s.cfg.Production {
@@ -154,6 +158,35 @@ func (a *app) introduce(ctx context.Context, s *server) error {
 	}
 	_, err := io.WriteString(a.out, out.String())
 	return err
+}
+
+// urlOf is where what listens can be reached from this machine, and whether it can
+// from others; empty where nothing listens.
+func urlOf(ln net.Listener, path string) string {
+	if ln == nil {
+		return ""
+	}
+	return "http://" + reachable(address(ln)) + path + everywhere(ln)
+}
+
+// everywhere says that a listener takes who comes from other machines, if it does.
+func everywhere(ln net.Listener) string {
+	addr, err := netip.ParseAddrPort(address(ln))
+	switch {
+	case err != nil || addr.Addr().IsLoopback():
+		return ""
+	case addr.Addr().IsUnspecified():
+		return fmt.Sprintf(" (on every interface: it listens on %s)", addr)
+	default:
+		return " (for other machines, too)"
+	}
+}
+
+// warnOfExposure warns of what others can read on the way.
+func (a *app) warnOfExposure(cfg configs.Config) {
+	if at := cfg.Admin.Listen; at.IsValid() && !at.Addr().IsLoopback() {
+		a.warn("the admin API listens on %s through plain HTTP, and whoever is on the way can read admin tokens and credentials: let a TLS proxy on this machine stand before it, with --admin-listen 127.0.0.1:%d", at, at.Port())
+	}
 }
 
 // firstVariables are lines for a shell, with a token that outlasts this start.
