@@ -156,12 +156,12 @@ func TestNoRequestGoesOnWithATokenThatIsNotStored(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		expired(w)
 		disk := make(chan struct{})
-		w.disk.sync = func(write int) (bool, error) {
+		w.disk.onSync(func(write int) (bool, error) {
 			if write > 1 && !closed(disk) {
 				return false, errors.New("no space left on device")
 			}
 			return true, nil
-		}
+		})
 		done := make(chan attache.Grant, 1)
 		go func() {
 			g, err := w.fresh(0)
@@ -201,23 +201,49 @@ func TestNothingIsSpentWhileTheDiskIsFull(t *testing.T) {
 		expired(w)
 		var full atomic.Bool
 		full.Store(true)
-		w.disk.sync = func(int) (bool, error) {
+		var tries atomic.Int64
+		w.disk.onSync(func(int) (bool, error) {
+			tries.Add(1)
 			if full.Load() {
 				return false, errors.New("no space left on device")
 			}
 			return true, nil
+		})
+		for range 100 {
+			if _, err := w.fresh(0); err == nil {
+				t.Error("a request got a token")
+			}
 		}
-		if _, err := w.fresh(0); err == nil {
-			t.Error("a request got a token")
+		if n := tries.Load(); n != 1 {
+			t.Errorf("100 requests made %d writes", n)
 		}
 		pass(10 * time.Minute)
 		if n := len(w.provider.seen()); n != 0 {
 			t.Errorf("%d calls", n)
 		}
 		full.Store(false)
-		pass(time.Minute)
+		pass(15 * time.Second)
 		if g := w.grant(); g.Generation != 2 {
 			t.Errorf("with room on the disk, generation %d", g.Generation)
+		}
+	})
+}
+
+func TestARefreshIsForcedAsSoonAsTheDiskAllows(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.disk.put(client(), w.authorized())
+		w.disk.onSync(func(write int) (bool, error) {
+			if write == 1 {
+				return false, errors.New("no space left on device")
+			}
+			return true, nil
+		})
+		if _, err := w.fresh(1); err == nil {
+			t.Error("the disk is full, and there is a token")
+		}
+		pass(15 * time.Second)
+		if g, err := w.fresh(1); err != nil || g.Generation != 2 || len(w.provider.seen()) != 1 {
+			t.Errorf("generation %d, %v", g.Generation, err)
 		}
 	})
 }
@@ -325,7 +351,7 @@ func TestTheEndTurnsAwayWhoHasNotHadATurn(t *testing.T) {
 func TestAStoreThatIsClosedEndsTheProgram(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		expired(w)
-		w.disk.sync = func(int) (bool, error) { return false, fs.ErrClosed }
+		w.disk.onSync(func(int) (bool, error) { return false, fs.ErrClosed })
 		if _, err := w.fresh(0); !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("a request gets %v", err)
 		}

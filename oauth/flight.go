@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	lookEvery  = time.Minute      // at the clocks, since a jump of the wall clock moves what is due
-	maxLaunch  = 1024             // begun at once, so that requests do not wait for a start that is large
-	writePause = time.Second      // between two tries to store a token
-	lastWrites = 5                // tries to store a token once the program is ending
-	storePause = 30 * time.Second // before a connection is tried again whose record could not be read or written
+	lookEvery  = time.Minute     // at the clocks, since a jump of the wall clock moves what is due
+	maxLaunch  = 1024            // begun at once, so that requests do not wait for a start that is large
+	writePause = time.Second     // between two tries to store a token
+	lastWrites = 5               // tries to store a token once the program is ending
+	storePause = 5 * time.Second // before a connection is tried again whose record could not be read or written
 )
 
 // Why a flight has no effect.
@@ -126,9 +126,12 @@ func (k *Keeper) land(f *flight, grant attache.Grant, err error) {
 	switch {
 	case f.edited && e.conn.Grant != nil && e.conn.Grant.State == attache.GrantConfigError:
 		k.planAt(e, now)
+	case errors.Is(err, fs.ErrClosed):
+		k.planAt(e, never) // the program is ending
 	case err != nil && !errors.As(err, &state):
 		// The storage failed, so the record does not say when to try again.
-		k.planAt(e, max(e.due, now.add(storePause+rand.N(storePause))))
+		e.hold = now.add(storePause + rand.N(storePause))
+		k.planAt(e, e.hold)
 	}
 }
 

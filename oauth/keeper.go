@@ -72,7 +72,7 @@ type entry struct {
 	expires instant             // when the access token can no longer be sent
 	due     instant             // when the next flight begins
 	place   int                 // in the schedule; negative: not in it
-	forced  uint64              // the generation that was refreshed because the upstream refused it
+	hold    instant             // nothing is tried before, since the storage failed
 	orphan  bool
 }
 
@@ -260,8 +260,9 @@ func (k *Keeper) register(c *attache.OAuthClient) {
 // else.
 //
 // A usedGeneration other than zero says that the upstream refused the token of
-// that generation. If that is still the newest, a refresh is forced, once for each
-// generation however many ask.
+// that generation. If that is still the newest, a refresh is forced, one for all
+// who ask: when it has succeeded there is a newer one, and when it has failed the
+// state says when to try again.
 //
 // There being no token to be had is a [StateError]; the connection not existing
 // is [attache.ErrNotFound].
@@ -308,11 +309,10 @@ func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
 		state.State == attache.GrantConfigError,
 		state.State == attache.GrantRetrying && now < e.due:
 		return attache.Grant{}, nil, state
-	case refused && (e.forced == used || g.RefreshToken.IsZero() && !renewable):
+	case now < e.hold:
+		return attache.Grant{}, nil, &StateError{State: state.State, Code: CodeStorage}
+	case refused && g.RefreshToken.IsZero() && !renewable:
 		return attache.Grant{}, nil, &StateError{State: g.State, Code: CodeTokenRefused}
-	}
-	if refused {
-		e.forced = used
 	}
 	return attache.Grant{}, k.launch(e, urgent), nil
 }

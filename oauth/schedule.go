@@ -58,7 +58,7 @@ type lanes struct {
 	max, maxPerHost int
 	running         int
 	byHost          map[string]*lane
-	ready           [2][]*lane // those with a flight to start and room for it, by class
+	ready           [2][]*lane // those whose turn it is, by class
 }
 
 // The classes of flights.
@@ -89,10 +89,11 @@ func (l *lanes) add(f *flight, class int) {
 	l.offer(on)
 }
 
-// offer lets a lane take its turn, where it has something to start and room.
+// offer lets a lane take its turn, where it has something to start. Without room
+// it passes, and is offered again when a flight of its ends.
 func (l *lanes) offer(on *lane) {
 	for class := range on.waiting {
-		if len(on.waiting[class]) > 0 && on.running < l.maxPerHost && !on.inReady[class] {
+		if len(on.waiting[class]) > 0 && !on.inReady[class] {
 			on.inReady[class] = true
 			l.ready[class] = append(l.ready[class], on)
 		}

@@ -90,6 +90,13 @@ func (d *disk) UpdateGrant(_ context.Context, integration, name string, update f
 	return told
 }
 
+// onSync sets what happens at a write.
+func (d *disk) onSync(sync func(write int) (happens bool, err error)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sync = sync
+}
+
 func copyGrant(g *attache.Grant) *attache.Grant {
 	if g == nil {
 		return nil
