@@ -116,14 +116,16 @@ func FuzzBodiesAreAnsweredWithoutTheirValues(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", `{"name":"abc","allowed_domain":"a.example.com","header_name":"X-Key","api_key":"7b1f"}`,
 		`{"name":["7b1f"]}`, `{"api_key":"7b1f","api_key":"7b1f"}`, `{"allowed_ports":[1,"7b1f"]}`, `{"api_key":"7b1f\ud800"}`,
+		`{"name":"abc","client_id":"id","client_secret":"7b1f","auth_params":{"a":"7b1f"},"pkce":0,"keepalive":"7b1f"}`,
 	} {
 		f.Add([]byte(seed))
 	}
-	s := start(f)
-	must(f, s.store.CreateIntegration(f.Context(), attache.Integration{Name: "bot"}))
+	s := startOAuth(f)
 	routes := [][2]string{
 		{"POST", "/api/v1/integrations/bot/connections/api_key"}, {"POST", "/api/v1/explain"},
 		{"PUT", "/api/v1/integrations/bot/connections/basic_auth/abc"}, {"POST", "/api/v1/admin-tokens"},
+		{"POST", "/api/v1/integrations/bot/oauth/clients"}, {"PATCH", "/api/v1/integrations/bot/oauth/clients/abc"},
+		{"POST", "/api/v1/integrations/bot/connections/oauth"}, {"POST", "/api/v1/integrations/bot/connections/oauth/abc/authorize"},
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, route := range routes {

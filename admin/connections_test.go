@@ -302,6 +302,12 @@ func TestPublishedExamplesWork(t *testing.T) {
 		{"GET", "/integrations/my_integration/connections/bearer_token/my_bearer_token_connection", "", 200, []string{`{"bearer_token":{"name"`}},
 		{"GET", "/integrations/my_integration/connections/all", "", 200, []string{`{"api_key":[{"name"`, `"oauth":[]`, `"has_more":false`}},
 		{"DELETE", "/integrations/my_integration/connections/bearer_token/my_bearer_token_connection", "", 204, nil},
+		{
+			"POST", "/connections/oauth/clients/my_integration",
+			`{ "name": "my_client", "client_id": "abc", "client_secret": "xyz", "auth_url": "https://example.com/auth", "token_url": "https://example.com/token" }`,
+			201, []string{`"name":"my_client","grant_type":"authorization_code"`, `"client_secret":"[redacted]"`},
+		},
+		{"GET", "/connections/oauth/clients/my_integration", "", 200, []string{`"name":"my_client"`}},
 	} {
 		got := s.raw(step.method, zis+step.path, step.body, bearer...)
 		if got.status != step.status {

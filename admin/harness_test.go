@@ -50,6 +50,12 @@ func start(t testing.TB) *server {
 
 func startAs(t testing.TB, as admin.Instance) *server {
 	t.Helper()
+	return startWith(t, func(_ *server, o *admin.Options) { o.Instance = as })
+}
+
+// startWith starts a server whose options are changed when there is a store.
+func startWith(t testing.TB, change func(*server, *admin.Options)) *server {
+	t.Helper()
 	s := &server{t: t, ring: audit.NewRing(100), log: &lockedBuffer{}, done: make(chan struct{})}
 	var err error
 	if s.store, err = store.Open(t.Context(), store.Options{Dir: t.TempDir()}); err != nil {
@@ -60,17 +66,18 @@ func startAs(t testing.TB, as admin.Instance) *server {
 	cancel, err := s.store.Subscribe(t.Context(), live.Apply)
 	must(t, err)
 	t.Cleanup(cancel)
-	s.api, err = admin.New(admin.Options{
+	options := admin.Options{
 		Store: s.store,
 		Events: admin.EventsFrom(s.ring.Recent, s.ring.Subscribe,
 			func(d audit.Delivery) (attache.Event, uint64) { return d.Event, d.Missed }),
 		Authority: newAuthority(t),
 		Index:     &live,
-		Instance:  as,
 		Hosts:     []string{"admin.example.com"},
 		Done:      s.done,
 		Logger:    slog.New(slog.NewJSONHandler(s.log, nil)),
-	})
+	}
+	change(s, &options)
+	s.api, err = admin.New(options)
 	must(t, err)
 	tcp := httptest.NewServer(s.api)
 	t.Cleanup(tcp.Close)

@@ -209,7 +209,9 @@ func (a *API) listOAuthClients(ctx context.Context, in *IntegrationPath) (*Answe
 func (a *API) createOAuthClient(ctx context.Context, in *CreateOAuthClient) (*Created[OAuthClient], error) {
 	c, err := in.Body.value.asked()
 	if err == nil {
-		err = a.discover(ctx, &c)
+		if err := a.discover(ctx, &c); err != nil {
+			return nil, err // before it hides behind the URLs that are now missing
+		}
 	}
 	if err := errors.Join(err, policy.CheckOAuthClient(&c)); err != nil {
 		return nil, err

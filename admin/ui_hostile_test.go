@@ -90,10 +90,14 @@ func TestNoPageShowsASecret(t *testing.T) {
 	token := s.token(attache.RoleAdmin)
 	must(t, s.store.CreateIntegration(t.Context(), attache.Integration{Name: "bot"}))
 	ascii := secret.New("Canary7b1f")
+	must(t, s.store.CreateOAuthClient(t.Context(), attache.OAuthClient{Integration: "bot", Name: "crm", ClientSecret: ascii}))
 	for name, c := range map[string]attache.Connection{
 		"key":    {Type: attache.APIKey, HeaderName: "X-Api-Key", Credential: attache.Credential{APIKey: ascii}},
 		"basic":  {Type: attache.BasicAuth, Credential: attache.Credential{Username: secret.New(canary), Password: secret.New(canary)}},
 		"bearer": {Type: attache.BearerToken, Credential: attache.Credential{Token: ascii}},
+		"oauth": {Type: attache.OAuth, OAuthClient: "crm", Grant: &attache.Grant{
+			State: attache.GrantActive, AccessToken: ascii, RefreshToken: ascii, ExpiresAt: time.Now().Add(time.Hour),
+		}},
 	} {
 		c.Integration, c.Name, c.AllowedDomain, c.AllowedPorts = "bot", name, attache.AllowedDomain(name+".example.com"), []uint16{443}
 		must(t, s.store.CreateConnection(t.Context(), c))
@@ -107,7 +111,7 @@ func TestNoPageShowsASecret(t *testing.T) {
 		seen[path] = b.get(path)
 	}
 	for _, ask := range []string{
-		"https://key.example.com/", "https://basic.example.com/", "https://bearer.example.com/", "http://bearer.example.com/",
+		"https://key.example.com/", "https://basic.example.com/", "https://bearer.example.com/", "http://bearer.example.com/", "https://oauth.example.com/",
 		"https://user:7b1f@key.example.com/", "https://key.example.com/?key=7b1f", "https://key.example.com/#7b1f", "://7b1f@", "7b1f@:?7b1f",
 	} {
 		seen["explain "+ask] = b.do("POST", "/explain", url.Values{"integration": {"bot"}, "url": {ask}})
