@@ -24,6 +24,7 @@ function serve({ certificate, key, life, clients }) {
         introspection: enabled,
         revocation: enabled,
       },
+      routes: { introspection: '/introspect' },
       pkce: { required: () => true },
       rotateRefreshToken: true,
       ttl: { AccessToken: life, ClientCredentials: life },
