@@ -29,13 +29,19 @@ func (a *app) register(to *pflag.FlagSet, names ...string) {
 	}
 }
 
+// configPath is the config file that was named, if one was.
+func (a *app) configPath() string {
+	if a.configFile != "" {
+		return a.configFile
+	}
+	path, _ := a.lookup(configVariable)
+	return path
+}
+
 // loadConfig is the configuration from flags, environment, file and defaults,
 // with an absolute data directory.
 func (a *app) loadConfig() (configs.Config, error) {
-	path := a.configFile
-	if path == "" {
-		path, _ = a.lookup(configVariable)
-	}
+	path := a.configPath()
 	cfg := configs.Default()
 	if path != "" {
 		var err error

@@ -32,9 +32,16 @@ error with its line. Without FILE it is the file that --config or ATTACHE_CONFIG
 		if err != nil {
 			return err
 		}
+		if _, err := proxySettings(cfg); err != nil {
+			return err
+		}
 		a.warnOfVariables()
 		if !*show {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ok")
+			text := "ok"
+			if a.configPath() == "" {
+				text = "ok: no config file; the defaults, with variables and flags, are what a server takes"
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
 		}
 		t := table{columns: []string{"KEY", "VALUE"}}
