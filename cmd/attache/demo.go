@@ -49,6 +49,7 @@ func newDemoCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
+			signal.Ignore(syscall.SIGPIPE) // who listens may leave; the files must not stay
 			ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 			defer cancel()
 			return a.demo(ctx)
@@ -99,7 +100,12 @@ var errNotArrived = errors.New("the demo failed")
 
 func (a *app) tell(ctx context.Context, s *server, up *demoUpstream) error {
 	c := a.colours()
-	say := func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
+	var unheard error // the first one of writing
+	say := func(format string, args ...any) {
+		if _, err := fmt.Fprintf(a.out, format+"\n", args...); unheard == nil {
+			unheard = err
+		}
+	}
 
 	key := "demo-" + rand.Text()
 	api, err := client.New(client.Options{Socket: s.socket.Addr().String()})
@@ -151,7 +157,7 @@ func (a *app) tell(ctx context.Context, s *server, up *demoUpstream) error {
 	say("Next:\n")
 	say("   attache connection create NAME --type bearer_token --allowed-domain HOST")
 	say("   attache run -- curl -sS https://HOST/\n")
-	return nil
+	return unheard
 }
 
 func indented(lines []string, paint func(string) string) string {
