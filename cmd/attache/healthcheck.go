@@ -22,6 +22,9 @@ func newHealthcheckCommand(a *app) *cobra.Command {
 			"does, as Docker's HEALTHCHECK has it.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.serverURL != "" {
+				return usagef("--server is not for healthcheck, which asks the server of this configuration")
+			}
 			cfg, err := a.loadConfig()
 			if err != nil {
 				return err

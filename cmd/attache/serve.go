@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"text/template"
@@ -30,6 +32,9 @@ func newServeCommand(a *app) *cobra.Command {
 			"makes the CA, the key, and the integration \"default\" with an access token, and prints how to use it.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.serverURL != "" {
+				return usagef("--server is not for serve: attache serve is the server")
+			}
 			if background {
 				return a.serveBackground(cmd.Context())
 			}
@@ -44,6 +49,9 @@ func newServeCommand(a *app) *cobra.Command {
 		},
 	}
 	a.register(cmd.Flags())
+	for flag, words := range map[string][]string{"unmatched": {"tunnel", "deny"}, "log-level": {"debug", "info", "warn", "error"}} {
+		completeWith(cmd, flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
 	cmd.Flags().BoolVar(&background, backgroundFlag, false, "")
 	_ = cmd.Flags().MarkHidden(backgroundFlag) // it exists
 	return cmd
@@ -61,6 +69,7 @@ func (a *app) serve(ctx context.Context, cfg configs.Config, started func(contex
 		a.warn("the master key is a generated file beside the database, and whoever copies the directory has both: set master_key to file:, env: or credential:")
 	}
 	a.warnOfExposure(cfg)
+	a.warnOfModes(cfg)
 	log := newLog(a.err, cfg.Log)
 	s, err := a.newServer(ctx, cfg, log)
 	if err != nil {
@@ -186,6 +195,18 @@ func everywhere(ln net.Listener) string {
 func (a *app) warnOfExposure(cfg configs.Config) {
 	if at := cfg.Admin.Listen; at.IsValid() && !at.Addr().IsLoopback() {
 		a.warn("the admin API listens on %s through plain HTTP, and whoever is on the way can read admin tokens and credentials: let a TLS proxy on this machine stand before it, with --admin-listen 127.0.0.1:%d", at, at.Port())
+	}
+}
+
+// warnOfModes warns of a data directory, or a key in it, that is open to others.
+func (a *app) warnOfModes(cfg configs.Config) {
+	if runtime.GOOS == "windows" {
+		return // modes say nothing there
+	}
+	for _, file := range []string{cfg.DataDir, filepath.Join(cfg.DataDir, "master.key")} {
+		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o077 != 0 {
+			a.warn("others on this machine may open %s (mode %04o): chmod go= %s", file, info.Mode().Perm(), shellQuoted(file))
+		}
 	}
 }
 
