@@ -44,6 +44,9 @@ type leaseRequest struct {
 type leaseAnswer struct {
 	ProxyURL string `json:"proxy_url"` // without the user
 	CA       string `json:"ca"`        // PEM, what clients have to trust
+	// Background is that of a server that run has started. The next one listens on
+	// another port.
+	Background bool `json:"background"`
 }
 
 // serveLease answers a run, until it or the server ends.
@@ -74,7 +77,7 @@ func (s *server) serveLease(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
-	if err := json.NewEncoder(w).Encode(leaseAnswer{ProxyURL: s.proxyURL(), CA: ca}); err != nil {
+	if err := json.NewEncoder(w).Encode(leaseAnswer{ProxyURL: s.proxyURL(), CA: ca, Background: s.yields}); err != nil {
 		return
 	}
 	if err := http.NewResponseController(w).Flush(); err != nil {
