@@ -8,18 +8,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"attache/client"
 )
 
 func newEnvCommand(a *app) *cobra.Command {
 	var who func() identity
+	var expires *lifetime
 	name := "sh"
 	cmd := &cobra.Command{
 		Use:   "env",
 		Short: "Print the variables that clients need, with a new access token",
 		Long: "Prints the variables that make clients go through the proxy and trust its CA, for a shell to read. It makes an\n" +
-			"access token, which stays valid until it is revoked. A server must run: its address is among the variables.",
+			"access token, which stays valid until it is revoked or, with --expires, for that long. A server must run: its address is among the variables.",
 		Example: "  eval \"$(attache env)\"\n  attache env --shell fish | source\n  attache env --shell dotenv --integration support-bot > .env",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -27,27 +26,24 @@ func newEnvCommand(a *app) *cobra.Command {
 			if !ok {
 				return usagef("--shell is none of %s", strings.Join(shellNames, ", "))
 			}
-			return a.env(cmd, who(), sh)
+			return a.env(cmd, who(), sh, *expires)
 		},
 	}
 	who = a.identityFlags(cmd)
+	expires = expiresFlag(cmd, "access token")
 	cmd.Flags().StringVar(&name, "shell", name, "who reads it: "+strings.Join(shellNames, ", "))
+	completeWith(cmd, "shell", cobra.FixedCompletions(shellNames, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (a *app) env(cmd *cobra.Command, who identity, sh shell) error {
+func (a *app) env(cmd *cobra.Command, who identity, sh shell, expires lifetime) error {
 	cfg, err := a.loadConfig()
 	if err != nil {
 		return err
 	}
 	g := grant{user: who.user(), dir: cfg.DataDir}
-	var c *client.Client
 	server := a.server()
-	if server != "" {
-		c, err = a.remoteAPI(server)
-	} else {
-		c, err = localAPI(cmd.Context(), cfg.DataDir)
-	}
+	c, err := a.runningAPI(cmd.Context(), cfg)
 	if errors.Is(err, errNoServer) {
 		return fmt.Errorf("%w: start one with attache serve, or use attache run, which needs none", err)
 	}
@@ -55,7 +51,10 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell) error {
 		return err
 	}
 	defer c.Close()
-	id, err := g.issue(cmd.Context(), c, server, who.integration, time.Time{})
+	if err := a.checkNamed(cmd.Context(), cfg, who); err != nil {
+		return err
+	}
+	id, err := g.issue(cmd.Context(), c, server, who.integration, expires.from(time.Now()))
 	if err != nil {
 		return err
 	}
@@ -67,6 +66,7 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell) error {
 	if server != "" {
 		where = " --server " + shellQuoted(server)
 	}
+	a.hint("The access token %s is made. To revoke it: attache%s token revoke --integration %s %[1]s", id, where, who.integration)
 	// The comment comes last, in case somebody reads all of it as one line.
 	_, err = io.WriteString(a.out, sh.script(vars)+
 		fmt.Sprintf("# To revoke the access token: attache%s token revoke --integration %s %s\n", where, who.integration, id))

@@ -86,7 +86,11 @@ func (a *app) keep(ctx context.Context, l *lease, again func() (*lease, error)) 
 		if ctx.Err() != nil {
 			return
 		}
-		fmt.Fprintf(a.err, "attache: the server at %s has ended: until it is back, the command's requests fail\n", l.ProxyURL)
+		if l.Background {
+			fmt.Fprintf(a.err, "attache: the server in the background, at %s, has ended: the command's requests fail, and the next server is at another port: restart the command\n", l.ProxyURL)
+		} else {
+			fmt.Fprintf(a.err, "attache: the server at %s has ended: until it is back, the command's requests fail\n", l.ProxyURL)
+		}
 		next := leaseAgain(ctx, again)
 		if next == nil {
 			return
@@ -114,6 +118,15 @@ func leaseAgain(ctx context.Context, again func() (*lease, error)) *lease {
 			return l
 		}
 	}
+}
+
+// runningAPI is that of the server that was named, or else runs on the data
+// directory.
+func (a *app) runningAPI(ctx context.Context, cfg configs.Config) (*client.Client, error) {
+	if url := a.server(); url != "" {
+		return a.remoteAPI(url)
+	}
+	return localAPI(ctx, cfg.DataDir)
 }
 
 // remoteTokenLife bounds the access token of a run against a server that was

@@ -42,7 +42,8 @@ func (i identity) user() string {
 // identityFlags give a command --integration and --connection.
 func (a *app) identityFlags(cmd *cobra.Command) func() identity {
 	integration := a.integrationFlag(cmd)
-	connection := cmd.Flags().String("connection", "", "the one connection whose credential may be used; without it, the one for each host")
+	connection := cmd.Flags().StringP("connection", "c", "", "`NAME` of the one connection whose credential may be used; without it, the one for each host")
+	a.completeFlag(cmd, "connection", connectionNames(integration))
 	return func() identity { return identity{*integration, *connection} }
 }
 
@@ -90,6 +91,9 @@ func (a *app) run(ctx context.Context, who identity, environ, args []string) err
 		return &exitError{exitRun, err}
 	}
 	defer release()
+	if err := a.checkNamed(ctx, cfg, who); err != nil {
+		return &exitError{exitRun, err}
+	}
 	vars, err := a.clientVariables(g)
 	if err != nil {
 		return &exitError{exitRun, err}
@@ -112,6 +116,21 @@ func (a *app) run(ctx context.Context, who identity, environ, args []string) err
 		return &exitError{code: code}
 	}
 	return nil
+}
+
+// checkNamed fails where an identity names a connection that does not exist. A
+// server must run.
+func (a *app) checkNamed(ctx context.Context, cfg configs.Config, who identity) error {
+	if who.connection == "" {
+		return nil
+	}
+	c, err := a.runningAPI(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = findConnection(ctx, c, who.integration, who.connection)
+	return err
 }
 
 // cannotRun says why a command did not begin.
@@ -176,7 +195,8 @@ func (a *app) scrub(environ []string) []string {
 	var scrubbed, names []string
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if value != "" && isCredential(name) {
+		own := name == adminTokenVariable || name == adminTokenFileVariable // the command gets none of them
+		if value != "" && isCredential(name) && !own {
 			names = append(names, name)
 			e = name + "=" + placeholder
 		}

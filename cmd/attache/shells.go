@@ -14,13 +14,13 @@ type shell struct {
 }
 
 // shellNames are those that shellOf knows.
-var shellNames = []string{"sh", "fish", "powershell", "dotenv"}
+var shellNames = []string{"sh", "bash", "zsh", "fish", "powershell", "dotenv"}
 
-// shellOf knows sh (and bash, dash, zsh, ksh), fish, powershell, and the files
+// shellOf knows sh (and dash, ksh, bash, zsh, which read the same), fish, powershell, and the files
 // that programs read variables from.
 func shellOf(name string) (shell, bool) {
 	switch name {
-	case "sh":
+	case "sh", "bash", "zsh":
 		return shell{
 			set:   func(n, v string) string { return "export " + n + "=" + shellQuoted(v) },
 			unset: func(n string) string { return "unset " + n },
