@@ -65,7 +65,8 @@ http://127.0.0.1` + callbackPath + ` with any port, or with the one that --callb
 with --no-browser and no --callback-port, the callback URL that attache client show prints.
 
 Until the new tokens are stored, the connection keeps those that it has. Ctrl-C gives up, and
-so does this command when nobody has come back within ten minutes.`,
+so does this command when nobody has come back within ten minutes. Where no server runs, other
+commands on the data directory have to wait meanwhile.`,
 		Example: `  attache connection authorize helpdesk
   attache connection authorize helpdesk --no-browser
   attache connection authorize helpdesk --device`,
@@ -103,7 +104,7 @@ so does this command when nobody has come back within ten minutes.`,
 		}
 		err = lead(ctx)
 		var interrupted *exitError
-		if errors.Is(err, context.Canceled) || errors.As(err, &interrupted) {
+		if err != nil && ctx.Err() != nil || errors.As(err, &interrupted) {
 			return &exitError{code: exitInterrupted, err: fmt.Errorf("given up: attache connection show %s --integration %s says how it stands", args[0], *integration)}
 		}
 		if err != nil {
@@ -132,19 +133,20 @@ func (z authorization) withBrowser(ctx context.Context) error {
 	}
 	defer cancel()
 	z.hint("Authorize the connection in the browser that opens now. If none does, go to\n\n  %s\n", begun.AuthorizationURL)
-	go z.openBrowser(begun.AuthorizationURL)
-	defer z.countDown("Waiting for the browser to come back", begun.ExpiresAt)()
+	notices := make(chan string, 1)
+	go openBrowser(begun.AuthorizationURL, notices)
+	defer z.countDown("Waiting for the browser to come back", begun.ExpiresAt, notices)()
 	return l.await(ctx, begun.State, func(query string) error {
 		return z.finish(ctx, begun.State, secret.New(query))
 	})
 }
 
-// openBrowser opens the browser, and returns once it has ended or has gone to the
-// background.
-func (a *app) openBrowser(url string) {
+// openBrowser opens the browser, and returns once that has ended or has gone to
+// the background. Where there is none, people need to know.
+func openBrowser(url string, notices chan<- string) {
 	browser.Stdout, browser.Stderr = io.Discard, io.Discard
 	if err := browser.OpenURL(url); err != nil {
-		a.hint("No browser could be opened on this machine. On one without any, use --no-browser or --device.")
+		notices <- "No browser could be opened. On a machine without one, use --no-browser or --device."
 	}
 }
 
@@ -207,7 +209,7 @@ func (z authorization) withDevice(ctx context.Context) error {
 	if begun.VerificationURIComplete != "" {
 		z.hint("or open this one, which has the code in it\n\n  %s\n", begun.VerificationURIComplete)
 	}
-	defer z.countDown("Waiting for the code to be typed in", begun.ExpiresAt)()
+	defer z.countDown("Waiting for the code to be typed in", begun.ExpiresAt, nil)()
 	wait := time.NewTimer(time.Duration(begun.Interval) * time.Second)
 	defer wait.Stop()
 	for {
@@ -230,26 +232,35 @@ func framed(code string) string {
 	return "  ┌" + line + "┐\n  │   " + code + "   │\n  └" + line + "┘\n"
 }
 
-// countDown says on a terminal what is waited for and for how long yet, until
-// stop; elsewhere it says so once.
-func (a *app) countDown(what string, until time.Time) (stop func()) {
+// countDown says what is waited for until stop: on a terminal how long yet, each
+// second anew, elsewhere once. Notices come in between.
+func (a *app) countDown(what string, until time.Time, notices <-chan string) (stop func()) {
+	const clear = "\r\x1b[K"
 	f, ok := a.err.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	onTerminal := ok && term.IsTerminal(int(f.Fd()))
+	if !onTerminal {
 		a.hint("%s, until %s.", what, until.Local().Format(time.TimeOnly))
-		return func() {}
+	}
+	show := func(s string) {
+		if onTerminal {
+			_, _ = fmt.Fprint(f, clear+s)
+		}
 	}
 	ended, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
+		defer show("")
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
 			left := max(time.Until(until), 0).Round(time.Second)
-			_, _ = fmt.Fprintf(f, "\r\x1b[K%s: %d:%02d left, Ctrl-C gives up", what, int(left.Minutes()), int(left.Seconds())%60)
+			show(fmt.Sprintf("%s: %d:%02d left, Ctrl-C gives up", what, int(left.Minutes()), int(left.Seconds())%60))
 			select {
 			case <-tick.C:
+			case notice := <-notices:
+				show("")
+				a.hint("%s", notice)
 			case <-ended:
-				_, _ = fmt.Fprint(f, "\r\x1b[K")
 				return
 			}
 		}
