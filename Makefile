@@ -15,6 +15,8 @@ run: build ## start everything on the embedded store and print how to use it
 test: ## install on Debian what the tests need, and run all of them
 	.ci/install
 	go test $(TESTFLAGS) -race -count=1 -timeout 15m ./...
+	# All thousand connections, for which the race detector is too slow.
+	go test $(TESTFLAGS) -count=1 -run TestAMonth ./oauth
 
 lint: ## look for what is unformatted, suspicious or untidy
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l) || exit 1; \

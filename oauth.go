@@ -88,8 +88,9 @@ type Grant struct {
 	ErrorCode    string    // the provider's, or ours, of the last failure; never its text
 	Failures     int       // in a row
 	RetryAt      time.Time // of the next try; zero: none is planned
-	// Intent is set before a refresh token is spent and cleared with the result:
-	// after a crash it tells that the token may have been spent.
+	// Intent is set before a refresh token is spent, and cleared when it is known
+	// what became of it: after a crash, or an answer that was lost, it tells that the
+	// token may have been spent.
 	Intent *Intent
 }
 
