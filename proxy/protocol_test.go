@@ -374,7 +374,9 @@ func TestAnAnswerThatBreaksOffIsNotMadeToLookComplete(t *testing.T) {
 }
 
 func TestAnEarlyAnswerArrivesDuringAnUpload(t *testing.T) {
-	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "too large", http.StatusRequestEntityTooLarge) })
+	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+	})
 	w := newWorld(t, up, nil, bearer("for-a", host))
 	for protocol, client := range map[string]*http.Client{"h1": w.client(h1), "h2": w.client()} {
 		t.Run(protocol, func(t *testing.T) {
