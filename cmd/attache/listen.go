@@ -124,7 +124,8 @@ func cannotListen(ctx context.Context, flag string, addr netip.AddrPort, err err
 	}
 	holder := portHolder(addr.Port())
 	switch {
-	case isAttache(ctx, addr):
+	// A proxy is not asked: it would record that as a request.
+	case flag == "listen" && strings.HasSuffix(holder, "(attache)"), flag != "listen" && isAttache(ctx, addr):
 		if holder != "" {
 			holder = ", " + holder
 		}
@@ -149,8 +150,8 @@ const (
 	maxAsked   = 4 << 10 // bytes of an answer
 )
 
-// isAttache reports whether what listens on a TCP port answers as we do,
-// whichever of our listeners it is.
+// isAttache reports whether what listens on a TCP port answers as our API or our
+// metrics do.
 func isAttache(ctx context.Context, addr netip.AddrPort) bool {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
