@@ -76,8 +76,8 @@ func newRoot(a *app) *cobra.Command {
 
 	a.flags = configs.NewFlags()
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.configFile, "config", "", "config file")
-	flags.StringVar(&a.serverURL, "server", "", "URL of a server's admin API, which ATTACHE_ADMIN_TOKEN opens; without it, the server of the data directory")
+	flags.StringVar(&a.configFile, "config", "", "config `FILE`; ATTACHE_CONFIG sets the default, and without both there is none")
+	flags.StringVar(&a.serverURL, "server", "", "`URL` of a server's admin API, which ATTACHE_ADMIN_TOKEN (or ATTACHE_ADMIN_TOKEN_FILE) opens; ATTACHE_SERVER sets the default; without both, the server of the data directory")
 	a.register(flags, "data-dir")
 
 	root.AddCommand(
