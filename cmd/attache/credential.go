@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -76,6 +77,9 @@ An allowed domain is a host name, or *. and a domain: that domain and all below 
 		}
 		return a.withAPI(cmd, func(ctx context.Context, c *client.Client) error {
 			made, err := c.CreateConnection(ctx, *integration, kind, in)
+			if errors.Is(err, attache.ErrExists) {
+				return fmt.Errorf("integration %s has a connection %s already: choose another name, or replace its credential with attache connection rotate %[2]s --integration %[1]s", *integration, in.Name)
+			}
 			if err != nil {
 				return noIntegration(err, *integration)
 			}
@@ -93,6 +97,9 @@ An allowed domain is a host name, or *. and a domain: that domain and all below 
 // nextStep is what to do with a new connection, but for the integration.
 func nextStep(ctx context.Context, c *client.Client, integration string, made client.Connection) (string, error) {
 	test := "See that it works: attache connection test " + made.Name
+	if strings.HasPrefix(string(made.AllowedDomain), "*.") {
+		test += " --host HOST"
+	}
 	if made.Type != attache.OAuth {
 		return test, nil
 	}
