@@ -94,6 +94,9 @@ func (a *app) remoteAPI(url string) (*client.Client, error) {
 	}
 	c, err := client.New(client.Options{URL: url, Token: token})
 	if err != nil {
+		if errors.Is(err, client.ErrOptions) {
+			return nil, errors.New("--server: the URL must be https://host:port, or http:// on loopback")
+		}
 		return nil, fmt.Errorf("--server: %w", err)
 	}
 	return c, nil

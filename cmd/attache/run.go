@@ -59,7 +59,12 @@ func newRunCommand(a *app) *cobra.Command {
 			"The exit code is the command's, 128 and the signal where one ended it, 125 where run itself failed, 126 where\n" +
 			"the command cannot be executed and 127 where there is none.",
 		Example: "  attache run -- curl -sS https://api.example.com/me\n  attache run --integration support-bot python bot.py",
-		Args:    cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("COMMAND is missing: attache run COMMAND")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			environ := a.environ
 			if scrubs {
