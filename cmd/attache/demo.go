@@ -41,7 +41,7 @@ const (
 func newDemoCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
-		Short: "Show the whole story in a second, offline",
+		Short: "Show the whole story, offline",
 		Long: "Starts a TLS server on loopback that wants a key, and a proxy with that key for it in a directory of its own;\n" +
 			"sends a request without any key through the proxy, and shows what left and what arrived. The exit code is 0\n" +
 			"where the key arrived, there and nowhere else.",
