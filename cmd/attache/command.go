@@ -125,6 +125,8 @@ func exactly(names ...string) cobra.PositionalArgs {
 		switch {
 		case len(args) < len(names):
 			return fmt.Errorf("%s is missing: %s %s", names[len(args)], cmd.CommandPath(), names[len(args)])
+		case len(args) > len(names) && cmd.Flags().Lookup("secret-file") != nil:
+			return fmt.Errorf("too many arguments: %s takes %d, and a secret is none: --secret-file names a file that holds it", cmd.CommandPath(), len(names))
 		case len(args) > len(names):
 			return fmt.Errorf("too many arguments: %s takes %d", cmd.CommandPath(), len(names))
 		}
