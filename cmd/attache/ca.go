@@ -67,7 +67,10 @@ func newCAExport(a *app) *cobra.Command {
 			_, err := io.WriteString(cmd.OutOrStdout(), ca.PEM)
 			return err
 		}
-		return writeFile(*file, []byte(ca.PEM), 0o644)
+		if err := writeFile(*file, []byte(ca.PEM), 0o644); err != nil {
+			return fmt.Errorf("--output %s: %w", *file, withoutPath(err))
+		}
+		return nil
 	})
 	return cmd
 }
