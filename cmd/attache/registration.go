@@ -10,6 +10,7 @@ import (
 
 	"attache"
 	"attache/client"
+	"attache/policy"
 )
 
 func newOAuthClientCreate(a *app) *cobra.Command {
@@ -36,6 +37,10 @@ and secret can be changed later (attache client update), and nothing else.`,
 	out := outputFlag(cmd)
 	_ = cmd.MarkFlagRequired("client-id") // fails where there is no such flag
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		// Before somebody types a secret for nothing.
+		if _, err := policy.ParseName("name", args[0]); err != nil {
+			return err
+		}
 		in, err := r.read(cmd.Context(), a)
 		if err != nil {
 			return err
