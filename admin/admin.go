@@ -1,11 +1,13 @@
 // Package admin is the REST API and the web UI: integrations, their access
-// tokens and connections, admin tokens, the CA, what would happen to a request,
-// what happened to requests, and the state of the server.
+// tokens, connections and OAuth clients, the authorization of connections, admin
+// tokens, the CA, what would happen to a request, what happened to requests, and
+// the state of the server.
 //
 // An [API] asks every request for an admin token, and the UI for a session that
-// was begun with one. The one way around it is a
-// visible word, [API.Trusted], for a listener that only the administrator can
-// reach: a Unix socket with mode 0600, or the process itself.
+// was begun with one. The one way around it is a visible word, [API.Trusted], for
+// a listener that only the administrator can reach: a Unix socket with mode 0600,
+// or the process itself. Beside them only a browser that comes back from an OAuth
+// provider is let in, by the state that it brings.
 //
 // Secrets come in and never go out. A request's secret fields decode into
 // [secret.Text], which every encoder redacts; an error names fields and rules

@@ -121,21 +121,8 @@ func (a *API) beginAuthorization(ctx context.Context, in *BeginAuthorization) (*
 	if _, err := a.connection(ctx, in.ConnectionPath, attache.OAuth); err != nil {
 		return nil, err
 	}
-	start, ask := startOf(ctx, in.ConnectionPath), in.Body.value
-	var begun oauth.Authorization
-	switch ask.Flow {
-	case codeFlow:
-		if start.RedirectURL, err = a.redirectURL(ask.RedirectURL); err == nil {
-			begun, err = flows.Begin(ctx, start)
-		}
-	case deviceFlow:
-		if ask.RedirectURL != "" {
-			return nil, &attache.FieldError{Field: "redirect_url", Rule: "is only for the flow code", Remedy: "leave it out"}
-		}
-		begun, err = flows.BeginDevice(ctx, start)
-	default:
-		err = &attache.FieldError{Field: "flow", Rule: "must be code or device"}
-	}
+	ask := in.Body.value
+	begun, err := a.begin(ctx, flows, startOf(ctx, in.ConnectionPath), ask)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +134,28 @@ func (a *API) beginAuthorization(ctx context.Context, in *BeginAuthorization) (*
 		shown.VerificationURI, shown.VerificationURIComplete = begun.URL, begun.CompleteURL
 	}
 	return answer(shown), nil
+}
+
+func (a *API) begin(ctx context.Context, flows *oauth.Flows, start oauth.Start, ask AuthorizationRequest) (oauth.Authorization, error) {
+	var none oauth.Authorization
+	switch ask.Flow {
+	case codeFlow:
+		var err error
+		if start.RedirectURL, err = a.redirectURL(ask.RedirectURL); err != nil {
+			return none, err
+		}
+		return flows.Begin(ctx, start)
+	case deviceFlow:
+		if ask.RedirectURL != "" {
+			return none, &attache.FieldError{Field: "redirect_url", Rule: "is only for the flow code", Remedy: "leave it out"}
+		}
+		begun, err := flows.BeginDevice(ctx, start)
+		if e := (*oauth.Error)(nil); errors.As(err, &e) && e.Code == oauth.CodeNoDeviceFlow {
+			err = &attache.FieldError{Field: "flow", Rule: "cannot be device: the OAuth client has no device_url", Remedy: "use code, or another OAuth client"}
+		}
+		return begun, err
+	}
+	return none, &attache.FieldError{Field: "flow", Rule: "must be code or device"}
 }
 
 const maxRedirectURL = 2048
@@ -172,7 +181,7 @@ func (a *API) redirectURL(asked string) (string, error) {
 	return asked, nil
 }
 
-// waiting is what an authorization was begun with, if it is for this connection.
+// waiting fails unless the state is that of an authorization of this connection.
 func (a *API) waiting(flows *oauth.Flows, p ConnectionPath, state string) error {
 	start, err := flows.Started(state)
 	if err == nil && (start.Integration != p.Integration || start.Connection != p.Name) {

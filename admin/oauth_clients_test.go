@@ -101,6 +101,13 @@ func TestAClientIsNotDeletedWhileItIsUsed(t *testing.T) {
 
 func TestBadOAuthRequestsAreExplained(t *testing.T) {
 	s := startOAuth(t)
+	simple, uses := crm(), tickets()
+	simple.Name, simple.Issuer, simple.AuthURL, simple.TokenURL = "simple", "", "https://example.com/authorize", "https://example.com/token"
+	uses.Name, uses.OAuthClient = "simple", "simple"
+	_, err := s.client().CreateOAuthClient(t.Context(), "bot", simple)
+	must(t, err)
+	_, err = s.client().CreateConnection(t.Context(), "bot", attache.OAuth, uses)
+	must(t, err)
 	const (
 		clients     = "POST /api/v1/integrations/bot/oauth/clients"
 		change      = "PATCH /api/v1/integrations/bot/oauth/clients/crm"
@@ -136,6 +143,7 @@ func TestBadOAuthRequestsAreExplained(t *testing.T) {
 		"a connection's replacement":         {"PUT /api/v1/integrations/bot/connections/oauth/tickets", `{"token":"t"}`, outcome{405, "method_not_allowed", nil}},
 		"a flow that is none":                {authorize, `{"flow":"implicit"}`, field("flow", "must be code or device")},
 		"a redirect with a device code":      {authorize, `{"flow":"device","redirect_url":"http://127.0.0.1:1/"}`, field("redirect_url", "is only for the flow code")},
+		"a device code that nobody gives":    {"POST /api/v1/integrations/bot/connections/oauth/simple/authorize", `{"flow":"device"}`, field("flow", "cannot be device: the OAuth client has no device_url")},
 		"the authorization of nobody":        {"POST /api/v1/integrations/bot/connections/oauth/nobody/authorize", `{"flow":"code"}`, outcome{404, "not_found", nil}},
 		"an answer to nothing":               {authorize + "/finish", `{"answer":"code"}`, outcome{404, "unknown_authorization", nil}},
 		"a poll for nothing":                 {authorize + "/poll", `{"state":"x"}`, outcome{404, "unknown_authorization", nil}},
