@@ -119,7 +119,7 @@ func (a *API) authorize(rt route) func(huma.Context, func(huma.Context)) {
 			return
 		}
 		next(hc)
-		if rt.quiet || need == attache.RoleViewer || hc.Status() >= http.StatusBadRequest {
+		if rt.quiet || rt.method == http.MethodGet || need == attache.RoleViewer || hc.Status() >= http.StatusBadRequest {
 			return
 		}
 		a.Logger.InfoContext(ctx, "admin change", "operation", hc.Operation().OperationID,
