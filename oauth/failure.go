@@ -63,7 +63,7 @@ type Error struct {
 
 func (e *Error) Error() string {
 	text := "the provider's answer: " + e.Code
-	if e.Status == 0 {
+	if e.Status == 0 && e.Kind == TryLater { // a redirect brings a refusal without a status
 		text = "no answer from the provider: " + e.Code
 	}
 	if advice := Advice(e.Code); advice != "" {
