@@ -49,7 +49,7 @@ type Decision struct {
 	Action     Action
 	Connection *Connection // with Inject
 	Header     string      // with Inject: the field that carries the credential
-	Value      secret.Text // with Inject: that field's value, made ready when the index was built
+	Value      secret.Text // with Inject: that field's value; of an OAuth connection only what the index last saw
 	Code       Code        // with Deny
 	// Reason is one sentence for people: why, and with Deny what to do. It names
 	// connections and domains, never a secret or an internal address.
