@@ -206,6 +206,7 @@ func TestAFloodOfDenialsIsCounted(t *testing.T) {
 		}
 
 		<-time.After(500 * time.Millisecond) // two seconds, so twenty more
+		synctest.Wait()                      // a tick is due now: it must not fall into the flood
 		flood()
 		if err := stop(); err != nil {
 			t.Fatal(err)
