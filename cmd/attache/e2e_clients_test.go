@@ -73,8 +73,8 @@ func callers(t *testing.T) []caller {
 			env: []string{"GH_HOST={host}", "GH_ENTERPRISE_TOKEN=" + stowaway, "GH_TOKEN=" + stowaway},
 		},
 		{name: "aws", debian: "awscli",
-			command: strings.Fields("aws s3api list-buckets --no-cli-pager --region us-east-1 --endpoint-url https://{authority}/aws/"),
-			env:     []string{"AWS_ACCESS_KEY_ID=" + stowaway, "AWS_SECRET_ACCESS_KEY=" + stowaway, "AWS_SESSION_TOKEN=" + stowaway, "AWS_EC2_METADATA_DISABLED=true"},
+			command: strings.Fields("aws s3api list-buckets --region us-east-1 --endpoint-url https://{authority}/aws/"),
+			env:     []string{"AWS_ACCESS_KEY_ID=" + stowaway, "AWS_SECRET_ACCESS_KEY=" + stowaway, "AWS_SESSION_TOKEN=" + stowaway, "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER="},
 		},
 		{name: "pip", debian: "python3-pip",
 			command: strings.Fields("python3 -m pip download --quiet --no-deps --no-cache-dir --disable-pip-version-check" +
