@@ -46,8 +46,12 @@ type StripSet struct {
 
 // Has reports whether the header has to go. Case does not matter, and '_' is
 // '-', because many servers (CGI and its heirs) cannot tell them apart.
-func (s *StripSet) Has(header string) bool {
-	f, ok := fold(header)
+func (s *StripSet) Has(header string) bool { return s.has(fold(header)) }
+
+// HasName is [StripSet.Has] for a name that is still in the buffer it came in.
+func (s *StripSet) HasName(header []byte) bool { return s.has(fold(header)) }
+
+func (s *StripSet) has(f folded, ok bool) bool {
 	if !ok {
 		return false
 	}
@@ -76,7 +80,7 @@ func (s StripSet) counting(b *batch, c *attache.Connection, by int) StripSet {
 type folded [maxHeader]byte
 
 // fold reports false for a name that is longer than any that is looked for.
-func fold(header string) (folded, bool) {
+func fold[T string | []byte](header T) (folded, bool) {
 	var f folded
 	if len(header) > len(f) {
 		return f, false

@@ -209,9 +209,9 @@ func TestAnAnswerWithAnImpossibleStatusIsA502(t *testing.T) {
 	for _, status := range []string{"000", "099"} {
 		up, _ := heads(t, "HTTP/1.1 "+status+" Odd\r\nContent-Length: 2\r\n\r\nok")
 		w := newWorld(t, up, nil, bearer("for-a", host))
-		resp, err := w.client(h1).Get(w.url("/"))
-		if err != nil || resp.StatusCode != 502 {
-			t.Errorf("%s: %v, %v; the event: %+v", status, resp, err, w.event(isRequest))
+		resp, body := get(t, w.client(h1), request(t, "GET", w.url("/"), nil))
+		if resp.StatusCode != 502 {
+			t.Errorf("%s: answer %d %s; the event: %+v", status, resp.StatusCode, body, w.event(isRequest))
 		}
 	}
 }
@@ -220,9 +220,9 @@ func TestA101ThatNobodyAskedForIsA502(t *testing.T) {
 	for _, change := range [][]func(*http.Transport){{h1}, nil} {
 		up, _ := heads(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n")
 		w := newWorld(t, up, nil, bearer("for-a", host))
-		resp, err := w.client(change...).Get(w.url("/"))
-		if err != nil || resp.StatusCode != 502 {
-			t.Errorf("%v, %v", resp, err)
+		resp, body := get(t, w.client(change...), request(t, "GET", w.url("/"), nil))
+		if resp.StatusCode != 502 {
+			t.Errorf("answer %d %s", resp.StatusCode, body)
 		}
 	}
 }

@@ -144,13 +144,9 @@ func (d *download) Read(b []byte) (int, error) {
 	switch {
 	case x.ended:
 		maps.DeleteFunc(d.resp.Trailer, isNotRelayed)
-	case err == nil || x.cutShort:
-	case x.ctx.Err() != nil:
+	case err != nil && !x.cutShort:
 		x.cutShort = true
-		x.record.failed(clientGone)
-	default:
-		x.cutShort = true
-		x.record.failed(problem{attache.CodeConnectionTerminated, x.target.Host + " broke off inside its answer."})
+		x.record.failed(x.brokenOff())
 	}
 	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -54,7 +55,7 @@ func openFiles(t testing.TB) int {
 func TestAThousandTunnelsLeaveNothingBehind(t *testing.T) {
 	const tunnels = 1000
 	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
-	w := newWorld(t, up, nil, bearer("for-a", host))
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Upstream.MaxIdlePerHost = 4 }, bearer("for-a", host))
 	warm := w.secure(w.open(up.authority(host)), host)
 	ask(t, warm, "GET / HTTP/1.1\r\nHost: "+up.authority(host)+"\r\n\r\n")
 	_ = warm.Close()
@@ -347,4 +348,16 @@ func FuzzProxyAuthorization(f *testing.F) {
 			t.Errorf("%q: answer %d", value, resp.StatusCode)
 		}
 	})
+}
+
+// Everything that these tests say is true without the fast path as well.
+func TestTheOrdinaryPathPassesTheseTestsToo(t *testing.T) {
+	if os.Getenv(ordinaryVariable) != "" {
+		return // this is that run
+	}
+	tests := exec.CommandContext(t.Context(), os.Args[0], "-test.timeout=10m")
+	tests.Env = append(os.Environ(), ordinaryVariable+"=yes")
+	if out, err := tests.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }

@@ -51,12 +51,32 @@ func (p *Proxy) begin(kind attache.EventKind, r *http.Request) *record {
 			Kind:     kind,
 			Client:   client,
 			Method:   clip(r.Method, 64),
-			Path:     clip(r.URL.Path, 1024),
+			Path:     clip(r.URL.Path, maxPath),
 			Protocol: r.Proto,
 		},
 		emit: p.with.Record,
 	}
 }
+
+// restart makes r the record of another request. The one before must have ended.
+func (r *record) restart(e attache.Event, emit func(attache.Event)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Event, r.emit, r.finished = e, emit, false
+	r.in.Store(0)
+	r.out.Store(0)
+}
+
+// drop ends a record without its event, because another has been begun for the
+// same request.
+func (r *record) drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.finished = true
+}
+
+// maxPath is how much of a path is kept, in bytes.
+const maxPath = 1024
 
 // clip bounds what of a client's words is kept.
 func clip(s string, most int) string {

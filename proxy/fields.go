@@ -6,6 +6,7 @@ import (
 
 	"attache"
 	"attache/policy"
+	"attache/wire"
 )
 
 // hopByHop are the fields that end at this hop (RFC 9110, section 7.6.1, and
@@ -49,10 +50,18 @@ func strip(r *http.Request, strips *policy.StripSet, cookies bool) {
 	r.Close = false // that is between the client and us
 }
 
-// inject gives the request its credential. This is the injector: the one place
-// of the data plane where a secret is exposed.
+// inject gives the request its credential. This and [appendCredential] are the
+// injector: the one place of the data plane where a secret is exposed.
 func inject(h http.Header, d attache.Decision) {
 	h[d.Header] = []string{d.Value.Expose()}
+}
+
+// appendCredential is inject for a head that is written as bytes.
+func appendCredential(head []byte, d attache.Decision) []byte {
+	head = append(head, d.Header...)
+	head = append(head, ": "...)
+	head = append(head, d.Value.Expose()...)
+	return append(head, "\r\n"...)
 }
 
 // relayable removes from an answer what ends at this hop or could be taken for
@@ -76,6 +85,23 @@ func relayable(h http.Header) {
 func isRelayed(name string) bool {
 	return !hopByHop[name] && !isOurs(name) && (!strings.HasPrefix(name, "Proxy-") || name == "Proxy-Status")
 }
+
+// isRelayedField is isRelayed for a field as it came. What package wire takes out
+// need not be looked for.
+func isRelayedField(f *wire.Field) bool {
+	switch len(f.Name) {
+	case len("te"):
+		return !f.Is("te")
+	case len("trailer"): // and so is Upgrade
+		return !f.Is("trailer") && !f.Is("upgrade")
+	case len("http2-settings"):
+		return !f.Is("http2-settings")
+	}
+	return !isForProxy(f) || f.Is("proxy-status")
+}
+
+// isForProxy tells whether a field belongs between a client and a proxy.
+func isForProxy(f *wire.Field) bool { return f.HasPrefix("proxy-") || f.HasPrefix("attache-") }
 
 func isNotRelayed(name string, _ []string) bool { return !isRelayed(name) }
 

@@ -76,11 +76,14 @@ func (c caller) stillValid(ix *policy.Index) bool {
 	return ok && token.Integration == c.integration && !token.Expired(time.Now())
 }
 
+// connectionHeader is how a request names the connection that it wants.
+const connectionHeader = "Attache-Connection"
+
 // named is the connection that a request asks for: by its own header, else by
 // the user name in the proxy URL.
-func (c caller) named(h http.Header) string {
-	if name := h.Get("Attache-Connection"); name != "" {
-		return name
+func (c caller) named(header string) string {
+	if header != "" {
+		return header
 	}
 	return c.connection
 }
@@ -133,7 +136,7 @@ func (p *Proxy) guardConnect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t.caller = who
-	t.caller.connection = who.named(r.Header)
+	t.caller.connection = who.named(r.Header.Get(connectionHeader))
 	t.record.Integration = who.integration
 
 	target, err := policy.ParseTarget("https", r.RequestURI) // which net/http has cut to make r.Host
@@ -141,7 +144,8 @@ func (p *Proxy) guardConnect(w http.ResponseWriter, r *http.Request) {
 		refuse(problem{attache.CodeBadTarget, badTarget(err)})
 		return
 	}
-	t.target, t.authority = target, target.Addr()
+	t.target, t.authority, t.origin = target, target.Addr(), target.String()
+	t.hostLine = "Host: " + strings.TrimPrefix(t.origin, "https://") + "\r\n"
 	t.record.Target = t.authority
 
 	t.decide(ix, p.settings.Unmatched)

@@ -70,6 +70,9 @@ func (c *timed) Close() error {
 	return err
 }
 
+// NetConn is the connection below.
+func (c *timed) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite passes a half-close on.
 func (c *timed) CloseWrite() error { return closeWrite(c.Conn) }
 

@@ -43,6 +43,7 @@ import (
 // that the fields name.
 type Settings struct {
 	Unmatched attache.Action // what to do with a host that no connection covers: Tunnel (default) or Deny
+	Ordinary  bool           // keep every request off the fast path
 	Upstream  Upstream
 	Limits    Limits
 }
@@ -103,6 +104,7 @@ type Proxy struct {
 	ids      ids
 
 	tunnels *handover
+	base    context.Context // of what Serve does
 
 	handlers sync.WaitGroup // of CONNECTs and plain requests
 	mu       sync.Mutex     // guards what follows
@@ -222,9 +224,11 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	outer.Protocols.SetHTTP1(true)
 
 	inner := p.newInner(base)
+	p.base = base
 
 	failed := make(chan error, 2)
 	var servers sync.WaitGroup
+	servers.Go(func() { p.upstream.relays.Run(base) })
 	servers.Go(func() { failed <- outer.Serve(newLimited(ln, l.Connections, l.WriteTimeout)) })
 	servers.Go(func() { failed <- inner.Serve(p.tunnels) })
 

@@ -17,6 +17,7 @@ import (
 
 	"attache"
 	"attache/policy"
+	"attache/wire"
 )
 
 // exchange is one request and its answer. It is the ResponseWriter that goproxy
@@ -126,7 +127,7 @@ func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 	x := exchangeOf(r.Context())
 	ctx.RoundTripper = x
 	ix := p.with.Index()
-	if why := x.admit(ix, r); why != nil {
+	if why := x.admit(ix, r.Method, r.Header.Get(connectionHeader)); why != nil {
 		x.own = true
 		x.record.denied(*why)
 		resp := why.response(r, x.record.ID)
@@ -146,8 +147,9 @@ func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 	return r, nil
 }
 
-// admit asks who, where to, and may they.
-func (x *exchange) admit(ix *policy.Index, r *http.Request) *problem {
+// admit asks who, where to, and may they. The header is the one that may name a
+// connection.
+func (x *exchange) admit(ix *policy.Index, method, header string) *problem {
 	if !x.stillValid(ix) {
 		return &problem{attache.CodeTokenInvalid, tokenInvalid}
 	}
@@ -161,9 +163,9 @@ func (x *exchange) admit(ix *policy.Index, r *http.Request) *problem {
 	}
 	x.query = policy.Query{
 		Integration: x.integration,
-		Connection:  x.named(r.Header),
+		Connection:  x.named(header),
 		Target:      x.target,
-		Method:      r.Method,
+		Method:      method,
 		Unmatched:   x.proxy.settings.Unmatched,
 	}
 	x.decision = ix.Decide(x.query)
@@ -330,7 +332,7 @@ func (p *Proxy) onResponse(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Res
 		p.debug(x.record, why, ctx.Error)
 		return x.fail(why, ctx.Req)
 	case resp.StatusCode == http.StatusProxyAuthRequired:
-		return x.fail(problem{attache.CodeUpstreamProxyAuth, x.target.Host + " answered 407 as if it were a proxy; your access token for this proxy is fine."}, ctx.Req)
+		return x.fail(x.proxyAuth(), ctx.Req)
 	}
 	relayable(resp.Header)
 	if resp.StatusCode == http.StatusNotModified { // it has none, but over HTTP/2 that would be believed
@@ -347,7 +349,7 @@ func (p *Proxy) onResponse(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Res
 // explain says why the request has no answer.
 func (x *exchange) explain(err error) problem {
 	switch {
-	case errors.Is(context.Cause(x.ctx), errPoolFull):
+	case errors.Is(err, wire.ErrFull), errors.Is(context.Cause(x.ctx), errPoolFull):
 		return problem{attache.CodeOverloaded, "All connections to " + x.target.Host + " that the proxy may have are in use (upstream.max_per_host). Try again, or with fewer requests at a time."}
 	case x.ctx.Err() != nil:
 		return clientGone
@@ -357,6 +359,18 @@ func (x *exchange) explain(err error) problem {
 		}
 	}
 	return explainFailure(err, x.target, x.connected)
+}
+
+func (x *exchange) proxyAuth() problem {
+	return problem{attache.CodeUpstreamProxyAuth, x.target.Host + " answered 407 as if it were a proxy; your access token for this proxy is fine."}
+}
+
+// brokenOff says why an answer's body has not come to its end.
+func (x *exchange) brokenOff() problem {
+	if x.ctx.Err() != nil {
+		return clientGone
+	}
+	return problem{attache.CodeConnectionTerminated, x.target.Host + " broke off inside its answer."}
 }
 
 // fail answers for an upstream that did not.

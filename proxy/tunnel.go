@@ -23,6 +23,8 @@ type tunnel struct {
 	caller
 	target    attache.Target
 	authority string // target as host:port
+	origin    string // target as a URL without a path
+	hostLine  string // of a request for the target
 	decision  attache.Decision
 	denial    *problem // answers every request in it, where opening it failed
 	// mayBeClear: a connection covers the host, but not this port over TLS. If
@@ -34,6 +36,7 @@ type tunnel struct {
 	record     *record
 	closed     func() // set when it opens; called once
 	once       sync.Once
+	resting
 }
 
 type tunnelKey struct{}
@@ -210,7 +213,11 @@ func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 		asked, err := policy.ParseTarget("https", name)
 		t.otherName = err != nil || asked.Host != t.target.Host
 	}
-	p.handOver(t, conn)
+	if p.settings.Ordinary || t.otherName || conn.ConnectionState().NegotiatedProtocol == "h2" {
+		p.handOver(t, conn)
+		return
+	}
+	p.handlers.Go(func() { p.relay(t, conn) })
 }
 
 // handOver gives a connection, which is t or TLS around it, to the inner server.
@@ -262,6 +269,9 @@ func clientTLSProblem(err error) problem {
 // contextOfTunnel puts the tunnel that a connection of the inner server is in
 // into the context of its requests.
 func contextOfTunnel(ctx context.Context, c net.Conn) context.Context {
+	if r, ok := c.(*replay); ok { // which a relay has given up
+		c = r.Conn
+	}
 	if s, ok := c.(*tls.Conn); ok {
 		c = s.NetConn()
 	}

@@ -21,6 +21,7 @@ import (
 	"attache"
 	"attache/policy"
 	"attache/secret"
+	"attache/wire"
 )
 
 // upstream reaches origins: it dials them past the address guard, verifies
@@ -28,6 +29,7 @@ import (
 type upstream struct {
 	pool     *http.Transport
 	upgrades *http.Transport // for requests that switch protocols, which h2 cannot
+	relays   *wire.Pool      // for the fast path
 	dialer   *net.Dialer     // guarded
 	hosts    map[string]netip.Addr
 	parent   *url.URL
@@ -66,8 +68,20 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 	if u.DisableHTTP2 {
 		up.pool.Protocols = h1
 	}
+	up.relays = &wire.Pool{
+		Dial:           up.dialRelay,
+		MaxPerHost:     u.MaxPerHost,
+		MaxIdlePerHost: u.MaxIdlePerHost,
+		MaxIdle:        idleHosts * u.MaxIdlePerHost,
+		IdleTimeout:    u.IdleTimeout,
+		Patience:       up.patience,
+	}
 	return up, nil
 }
+
+// idleHosts is for how many hosts idle connections are kept, if they are many
+// for each.
+const idleHosts = 8
 
 // How long an upstream may take to ask for a body with a 100.
 const continueTimeout = time.Second
@@ -84,7 +98,7 @@ func (u *upstream) transport(o Upstream) *http.Transport {
 		ResponseHeaderTimeout:  o.ResponseTimeout,
 		ExpectContinueTimeout:  continueTimeout,
 		IdleConnTimeout:        o.IdleTimeout,
-		MaxIdleConns:           8 * o.MaxIdlePerHost,
+		MaxIdleConns:           idleHosts * o.MaxIdlePerHost,
 		MaxIdleConnsPerHost:    o.MaxIdlePerHost,
 		MaxConnsPerHost:        o.MaxPerHost,
 		MaxResponseHeaderBytes: u.head,
@@ -185,6 +199,37 @@ func (u *upstream) dialPooled(ctx context.Context, network, addr string) (net.Co
 	conn, err := u.dialer.DialContext(ctx, network, u.resolve(addr))
 	return u.track(conn, u.read), err
 }
+
+// dialRelay opens a connection for the fast path: TLS to a host:port, for
+// HTTP/1.1 alone, which is what its client speaks.
+func (u *upstream) dialRelay(ctx context.Context, addr string) (net.Conn, error) {
+	target, err := policy.ParseTarget("https", addr)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := u.dial(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	c := u.pool.TLSClientConfig.Clone()
+	c.ServerName, c.NextProtos = target.Host, []string{"http/1.1"}
+	secure := tls.Client(conn, c)
+	ctx, cancel := context.WithTimeout(ctx, u.pool.TLSHandshakeTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "remote error" {
+			err = fmt.Errorf("%w: %w", errOtherProtocol, err)
+		}
+		return nil, err
+	}
+	return secure, nil
+}
+
+// errOtherProtocol: the upstream broke off a handshake that offered HTTP/1.1
+// alone.
+var errOtherProtocol = errors.New("the upstream may want HTTP/2")
 
 // dial opens a connection to copy bytes over.
 func (u *upstream) dial(ctx context.Context, target attache.Target) (net.Conn, error) {

@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,9 @@ const (
 	host   = "api.example.test"
 	other  = "other.example.test"
 )
+
+// ordinaryVariable is set where the worlds' proxies have no fast path.
+const ordinaryVariable = "ATTACHE_TEST_ORDINARY"
 
 // world is a proxy, an upstream that both api.example.test and
 // other.example.test resolve to, and what passed between them.
@@ -140,6 +144,7 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 		Own:          []netip.AddrPort{netip.MustParseAddrPort(w.addr)},
 		Roots:        testRoots(t),
 	}}
+	settings.Ordinary = os.Getenv(ordinaryVariable) != ""
 	if change != nil {
 		change(&settings)
 	}

@@ -1,0 +1,290 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"attache"
+	"attache/wire"
+)
+
+// relay is the fast path: it serves the requests of a tunnel, for as long as
+// they are plain HTTP/1.1 and get a credential, without a goroutine, a map or a
+// parsed header for any of them. It decides with what the ordinary path decides
+// with (exchange.admit), injects with the same injector and leaves the same event.
+//
+// The first request that is anything else (odd in its head, large, slow to
+// arrive, denied, not ready to be sent) is given, unread, to the inner server,
+// and with it the rest of the tunnel. So there is nothing that only the fast
+// path can do, and no answer to a client but an upstream's that it has to know.
+type relay struct {
+	p    *Proxy
+	t    *tunnel
+	conn net.Conn        // what the client sends in the tunnel, decrypted
+	ctx  context.Context // ends when the client leaves, or the proxy
+	end  context.CancelFunc
+	watch
+
+	x      exchange
+	record record
+	*workspace
+	size   int            // of the head at the beginning of in
+	parsed *http.Response // an answer that is not plain; nil: it is in response
+	slow   func()         // begins to watch the client
+	first  [1024]byte
+}
+
+// workspace is what one exchange needs. A tunnel that rests has none.
+type workspace struct {
+	in       []byte // what the client sent: a request, and perhaps more
+	out      []byte // what is to be sent, either way
+	from     []byte // what the upstream sent
+	request  wire.Request
+	response wire.Response
+}
+
+// workspaceSize bounds each of a workspace's buffers: a request on the fast path
+// fits in, head and body.
+const workspaceSize = 32 << 10
+
+var workspaces = sync.Pool{New: func() any {
+	return &workspace{
+		in:   make([]byte, 0, workspaceSize),
+		out:  make([]byte, 0, workspaceSize),
+		from: make([]byte, workspaceSize),
+	}
+}}
+
+// relay serves a tunnel whose client speaks HTTP/1.1 on conn, until its end or
+// until the inner server takes over.
+func (p *Proxy) relay(t *tunnel, conn net.Conn) {
+	f := &relay{p: p, t: t, conn: conn}
+	f.ctx, f.end = context.WithCancel(p.base)
+	defer f.end()
+	f.slow = func() { f.startWatch(conn, f.end) }
+	limit := p.settings.Limits.HeadTimeout // for the first request, as net/http has it
+	for f.rest(limit) {
+		limit = p.settings.Limits.IdleTimeout
+		switch f.serve() {
+		case next:
+			f.advance()
+		case over:
+			_ = conn.Close()
+			f.unwatch()
+			f.release()
+			return
+		case other:
+			f.handOver()
+			return
+		}
+	}
+	_ = conn.Close()
+}
+
+// outcome is what follows a request.
+type outcome int
+
+const (
+	next  outcome = iota // the next request
+	over                 // the end of the tunnel
+	other                // the inner server, and it begins with this request
+)
+
+// rest waits for the first bytes of a request, unless they are there. Meanwhile
+// the tunnel holds no buffers and may be told to end.
+func (f *relay) rest(limit time.Duration) bool {
+	if f.workspace != nil {
+		return true
+	}
+	if !f.t.rest(time.Now().Add(limit)) {
+		return false
+	}
+	n, err := f.conn.Read(f.first[:])
+	if !f.t.wake() || err != nil && n == 0 {
+		return false
+	}
+	f.workspace, _ = workspaces.Get().(*workspace)
+	f.in = append(f.in[:0], f.first[:n]...)
+	return true
+}
+
+// advance takes the request that was served out of the buffer.
+func (f *relay) advance() {
+	left := copy(f.in, f.in[f.length():])
+	f.in = f.in[:left]
+	if left == 0 {
+		f.release()
+	}
+}
+
+// unwatch ends the watch, and keeps what it read.
+func (f *relay) unwatch() { f.in = append(f.in, f.stopWatch(f.conn)...) }
+
+func (f *relay) release() {
+	workspaces.Put(f.workspace)
+	f.workspace = nil
+}
+
+// length is how many bytes the request has, with its body.
+func (f *relay) length() int { return f.size + int(f.request.Length) }
+
+// handOver gives the tunnel to the inner server, as if it had had it all along.
+func (f *relay) handOver() {
+	early := make([]byte, len(f.in))
+	copy(early, f.in)
+	f.release()
+	_ = f.conn.SetReadDeadline(time.Time{})
+	f.p.handOver(f.t, &replay{Conn: f.conn, early: early})
+}
+
+// How long the body of a request may take to arrive on the fast path.
+const bodyWait = time.Second
+
+// serve reads a request, sends it on and its answer back.
+func (f *relay) serve() outcome {
+	began := time.Now()
+	if o := f.receive(began.Add(f.p.settings.Limits.HeadTimeout)); o != next {
+		return o
+	}
+	ix := f.p.with.Index()
+	if !f.begin(began) || f.x.admit(ix, methodName(f.request.Method), f.field("attache-connection")) != nil ||
+		f.x.decision.Action != attache.Inject {
+		return other
+	}
+	f.x.ctx = f.ctx
+	defer f.record.finish()
+	return f.exchange(ix.Strips(f.x.integration))
+}
+
+// receive reads the head, and the body where there is one.
+func (f *relay) receive(deadline time.Time) outcome {
+	bounded := false
+	more := func(until time.Time) error {
+		if !bounded {
+			_ = f.conn.SetReadDeadline(until)
+			bounded = true
+		}
+		n, err := f.conn.Read(f.in[len(f.in):cap(f.in)])
+		f.in = f.in[:len(f.in)+n]
+		if n > 0 {
+			return nil
+		}
+		return err
+	}
+	for {
+		n, err := f.request.Parse(f.in)
+		if f.size = n; err == nil {
+			break
+		}
+		if err == wire.ErrOdd || len(f.in) == cap(f.in) {
+			return other
+		}
+		if more(deadline) != nil {
+			return over // as net/http has it: to half a head there is no answer
+		}
+	}
+	if f.request.Length > int64(cap(f.in)-f.size) || !f.t.isNamed(f.request.Host) {
+		return other
+	}
+	bounded = false
+	for len(f.in) < f.length() {
+		if more(time.Now().Add(bodyWait)) != nil {
+			return other
+		}
+	}
+	return next
+}
+
+// isNamed tells whether a Host names the target in the way that clients write it.
+func (t *tunnel) isNamed(host []byte) bool {
+	return string(host) == t.authority || t.target.Port == 443 && string(host) == t.target.Host
+}
+
+// begin starts the exchange and its record, or says that the path is not one.
+func (f *relay) begin(began time.Time) bool {
+	path, ok := f.path()
+	f.x = exchange{
+		caller: f.t.caller,
+		proxy:  f.p,
+		target: f.t.target,
+		asked:  attache.Target{Host: f.t.authority},
+		tunnel: f.t,
+		record: &f.record,
+		ctx:    done, // nobody waits here for a token
+	}
+	f.record.restart(attache.Event{
+		ID:          f.p.ids.next(),
+		Time:        began,
+		Kind:        attache.RequestEvent,
+		Tunnel:      f.t.record.ID,
+		Client:      f.t.record.Client,
+		Integration: f.t.integration,
+		Target:      f.t.origin,
+		Method:      methodName(f.request.Method),
+		Path:        path,
+		Protocol:    "HTTP/1.1",
+	}, f.p.with.Record)
+	f.record.in.Store(f.request.Length)
+	return ok
+}
+
+// done is a context that has ended.
+var done = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// path is the target's, decoded as net/url has it.
+func (f *relay) path() (string, bool) {
+	raw := f.request.Target
+	encoded := false
+	for i, c := range raw {
+		if c == '?' {
+			raw = raw[:i]
+			break
+		}
+		encoded = encoded || c == '%'
+	}
+	if !encoded {
+		return clip(string(raw), maxPath), true
+	}
+	path, err := url.PathUnescape(string(raw))
+	return clip(path, maxPath), err == nil
+}
+
+// field is the value of a field, whose name is given in lower case; empty where
+// there is none.
+func (f *relay) field(name string) string {
+	for i := range f.request.Fields {
+		if f.request.Fields[i].Is(name) {
+			return string(f.request.Fields[i].Value)
+		}
+	}
+	return ""
+}
+
+// methodName is the method as a string, which for the usual ones takes no memory.
+func methodName(b []byte) string {
+	switch string(b) {
+	case "GET":
+		return "GET"
+	case "POST":
+		return "POST"
+	case "PUT":
+		return "PUT"
+	case "PATCH":
+		return "PATCH"
+	case "DELETE":
+		return "DELETE"
+	case "HEAD":
+		return "HEAD"
+	case "OPTIONS":
+		return "OPTIONS"
+	}
+	return string(b)
+}

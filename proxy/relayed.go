@@ -1,0 +1,328 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"attache/policy"
+	"attache/wire"
+)
+
+// How long an upstream may take, for the head of an answer or a piece of its
+// body, before anybody looks whether the client is still there.
+const watchAfter = 50 * time.Millisecond
+
+// exchange sends the request that was admitted, and its answer back.
+func (f *relay) exchange(strips *policy.StripSet) outcome {
+	began := time.Now()
+	c, err := f.send(strips)
+	if errors.Is(err, errOtherProtocol) {
+		f.record.drop()
+		return other
+	}
+	if err == nil && f.response.Status == http.StatusUnauthorized && f.x.generation != 0 {
+		c, err = f.refused(c, strips)
+	}
+	f.record.Upstream = time.Since(began).Seconds()
+	if err != nil {
+		why := f.x.explain(err)
+		f.p.debug(&f.record, why, err)
+		return f.fail(why)
+	}
+	if f.response.Status == http.StatusProxyAuthRequired {
+		f.discard(c)
+		return f.fail(f.x.proxyAuth())
+	}
+	return f.answer(c)
+}
+
+// send writes the request to an upstream and reads the head of its answer. Where
+// a connection that was idle turns out to be dead, a request that is safe to
+// repeat is sent on a new one, once (RFC 9110, section 9.2.2).
+func (f *relay) send(strips *policy.StripSet) (*wire.Conn, error) {
+	pool := f.p.upstream.relays
+	c, err := pool.Get(f.ctx, f.t.authority, f.slow)
+	if err != nil {
+		return nil, err
+	}
+	f.x.connected = true
+	err = f.ask(c, strips)
+	if err != nil && c.Reused && c.Untouched() && !isTimeout(err) && f.isRepeatable() {
+		f.slow()
+		if c, err = pool.Redial(f.ctx, c); err != nil {
+			return nil, err
+		}
+		err = f.ask(c, strips)
+	}
+	if err != nil {
+		f.discard(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+func (f *relay) isRepeatable() bool {
+	switch f.record.Method {
+	case "GET", "HEAD", "OPTIONS":
+		return f.request.Length == 0
+	}
+	return false
+}
+
+// refused forces one refresh for the OAuth token that was refused, and sends the
+// request again. Otherwise the client gets the refusal.
+func (f *relay) refused(c *wire.Conn, strips *policy.StripSet) (*wire.Conn, error) {
+	used := f.x.generation
+	f.slow()
+	if f.x.fresh(used) != nil || f.x.generation == used {
+		return c, nil
+	}
+	f.discard(c)
+	return f.send(strips)
+}
+
+func (f *relay) ask(c *wire.Conn, strips *policy.StripSet) error {
+	c.Lend(f.from)
+	f.parsed = nil
+	f.out = f.appendRequest(f.out[:0], strips)
+	if _, err := c.Write(f.out); err != nil {
+		return err
+	}
+	return f.readHead(c)
+}
+
+// appendRequest writes the request as the upstream is to see it: without what
+// strip takes out on the ordinary path, and with the credential.
+func (f *relay) appendRequest(out []byte, strips *policy.StripSet) []byte {
+	r := &f.request
+	line := len(r.Method) + len(r.Target) + len("  HTTP/1.1\r\n")
+	out = append(out, f.in[:line]...)
+	out = append(out, f.t.hostLine...)
+	cookies := !f.x.decision.Connection.StripCookies
+	for i := range r.Fields {
+		field := &r.Fields[i]
+		if !isForProxy(field) && !strips.HasName(field.Name) && (cookies || !field.Is("cookie")) {
+			out = append(out, field.Line...)
+		}
+	}
+	out = appendCredential(out, f.x.decision)
+	out = append(out, "\r\n"...)
+	return append(out, f.in[f.size:f.length()]...)
+}
+
+// readHead reads the head of the final answer, and passes the ones before it on.
+func (f *relay) readHead(c *wire.Conn) error {
+	last := time.Now().Add(f.p.settings.Upstream.ResponseTimeout)
+	soon := time.Now().Add(watchAfter)
+	for {
+		f.bound(c, soon)
+		err := c.ReadHead(&f.response)
+		switch status := f.response.Status; {
+		case err == wire.ErrOdd:
+			f.slow()
+			f.bound(c, last)
+			return f.parseOdd(c)
+		case isTimeout(err) && soon != last:
+			f.slow()
+			soon = last
+		case err != nil:
+			return err
+		case status == http.StatusSwitchingProtocols:
+			return errImpossible
+		case status >= 200:
+			return nil
+		case status != http.StatusContinue: // which nobody asked for
+			f.out = f.appendHead(f.out[:0])
+			f.out = append(f.out, "\r\n"...)
+			if _, err := f.conn.Write(f.out); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// answer sends the upstream's answer to the client.
+func (f *relay) answer(c *wire.Conn) outcome {
+	f.record.Status = f.response.Status
+	body, out := f.begun(c)
+	ending := f.t.isDraining()
+	if ending {
+		out = append(out, "Connection: close\r\n"...)
+	}
+	out = append(out, "\r\n"...)
+	out, err := f.pass(c, body, out)
+	if err == nil {
+		f.giveBack(c, body)
+		_, err = f.conn.Write(out)
+		if err == nil && !ending {
+			f.unwatch()
+			return next
+		}
+	} else {
+		f.discard(c)
+	}
+	if err != nil && f.record.Code == "" {
+		f.record.failed(clientGone)
+	}
+	return over
+}
+
+// body is what follows the head of an answer, and how the client is told where
+// it ends.
+type body struct {
+	io.Reader
+	wire    *wire.Body // nil: net/http reads it
+	chunked bool
+}
+
+// begun writes the head of the answer, but for its last line.
+func (f *relay) begun(c *wire.Conn) (body, []byte) {
+	var b body
+	if f.parsed != nil {
+		return f.begunOdd()
+	}
+	w := c.Body(&f.response, f.request.Method)
+	b.Reader, b.wire = &w, &w
+	b.chunked = f.response.Length < 0 && f.response.HasBody(f.request.Method)
+	out := f.appendHead(f.out[:0])
+	if b.chunked {
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	return b, out
+}
+
+// appendHead writes the status line and the fields that are relayed.
+func (f *relay) appendHead(out []byte) []byte {
+	r := &f.response
+	out = append(out, "HTTP/1.1 "...)
+	out = strconv.AppendInt(out, int64(r.Status), 10)
+	if len(r.Reason) == 0 {
+		out = append(out, ' ')
+	}
+	out = append(out, r.Reason...)
+	out = append(out, "\r\n"...)
+	for i := range r.Fields {
+		if isRelayedField(&r.Fields[i]) {
+			out = append(out, r.Fields[i].Line...)
+		}
+	}
+	return out
+}
+
+// How a piece of a body is framed as a chunk: the size in four digits, and line
+// ends around.
+const (
+	chunkHead = len("0000\r\n")
+	chunkTail = len("\r\n0\r\n\r\n")
+)
+
+// pass sends what out holds and the body after it, each piece when it comes, and
+// returns the last piece unsent.
+func (f *relay) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
+	if b.wire == nil || len(c.Buffered()) == 0 && !b.wire.Ended() || cap(out)-len(out) < len(c.Buffered())+chunkHead+chunkTail {
+		if _, err := f.conn.Write(out); err != nil {
+			return nil, err
+		}
+		out = out[:0]
+	}
+	for {
+		at := len(out)
+		if b.chunked {
+			out = append(out, "0000\r\n"...)
+		}
+		n, err := f.read(c, b, out[len(out):cap(out)-chunkTail])
+		f.record.out.Add(int64(n))
+		switch {
+		case b.chunked && n > 0:
+			putSize(out[at:], n)
+			out = append(out[:at+chunkHead+n], "\r\n"...)
+		case b.chunked:
+			out = out[:at]
+		default:
+			out = out[:at+n]
+		}
+		switch {
+		case err == io.EOF && b.chunked:
+			return f.appendTrailer(append(out, "0\r\n"...), b), nil
+		case err == io.EOF:
+			return out, nil
+		}
+		if _, failed := f.conn.Write(out); failed != nil {
+			return nil, failed
+		}
+		out = out[:0]
+		if err != nil {
+			f.record.failed(f.x.brokenOff())
+			return nil, err
+		}
+	}
+}
+
+// putSize writes the size of a chunk over its four digits.
+func putSize(b []byte, n int) {
+	const digits = "0123456789abcdef"
+	for i := 3; i >= 0; i-- {
+		b[i] = digits[n&15]
+		n >>= 4
+	}
+}
+
+// read reads a piece of the body.
+func (f *relay) read(c *wire.Conn, b body, p []byte) (int, error) {
+	if f.watcher == nil && b.wire != nil {
+		f.bound(c, time.Now().Add(watchAfter))
+		n, err := b.Read(p)
+		if !isTimeout(err) {
+			return n, err
+		}
+	}
+	f.slow()
+	f.bound(c, time.Now().Add(f.p.upstream.read))
+	return b.Read(p)
+}
+
+func (f *relay) appendTrailer(out []byte, b body) []byte {
+	for _, field := range b.trailer() {
+		if isRelayedField(&field) {
+			out = append(out, field.Line...)
+		}
+	}
+	return append(out, "\r\n"...)
+}
+
+// giveBack returns the upstream connection to the pool where it can be used
+// again.
+func (f *relay) giveBack(c *wire.Conn, b body) {
+	f.unbound()
+	if b.wire != nil && b.wire.InStep() && !f.response.Close {
+		f.p.upstream.relays.Put(c)
+		return
+	}
+	f.p.upstream.relays.Discard(c)
+}
+
+func (f *relay) discard(c *wire.Conn) {
+	f.unbound()
+	f.p.upstream.relays.Discard(c)
+}
+
+// fail answers in the upstream's place.
+func (f *relay) fail(why problem) outcome {
+	resp := f.x.fail(why, &http.Request{Method: f.record.Method})
+	if why.code == clientGone.code {
+		return over
+	}
+	f.record.Status = resp.StatusCode
+	var b bytes.Buffer
+	_ = resp.Write(&b) // to memory
+	if _, err := f.conn.Write(b.Bytes()); err != nil {
+		return over
+	}
+	f.record.out.Add(resp.ContentLength)
+	f.unwatch()
+	return next
+}

@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+// watch notices that the client of a relay leaves while its request is under
+// way. It takes a goroutine, and so begins only when the answer is slow to come.
+type watch struct {
+	watcher chan struct{} // closed when the goroutine has ended; nil: there is none
+	ahead   [1]byte       // what it read of the client's next request
+	read    int
+
+	mu   sync.Mutex // guards what follows
+	up   net.Conn   // the upstream connection to interrupt
+	gone bool
+}
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
+// startWatch begins to read from the client. What it reads is kept for later.
+func (w *watch) startWatch(client net.Conn, left context.CancelFunc) {
+	if w.watcher != nil {
+		return
+	}
+	ended := make(chan struct{})
+	w.watcher = ended
+	_ = client.SetReadDeadline(time.Time{})
+	go func() {
+		defer close(ended)
+		n, err := client.Read(w.ahead[:])
+		w.read = n
+		if n > 0 || err == nil || isTimeout(err) {
+			return
+		}
+		left()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.gone = true
+		if w.up != nil {
+			_ = w.up.SetDeadline(past)
+		}
+	}()
+}
+
+// stopWatch ends the goroutine, and returns what it read.
+func (w *watch) stopWatch(client net.Conn) []byte {
+	if w.watcher == nil {
+		return nil
+	}
+	_ = client.SetReadDeadline(past)
+	<-w.watcher
+	w.watcher = nil
+	read := w.ahead[:w.read]
+	w.read = 0
+	return read
+}
+
+// bound sets the deadline of what is read from the upstream, unless the client
+// has left: then it is over.
+func (w *watch) bound(up net.Conn, until time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.up = up
+	if w.gone {
+		until = past
+	}
+	_ = up.SetReadDeadline(until)
+}
+
+// unbound: the upstream connection is no longer the client's to interrupt.
+func (w *watch) unbound() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.up = nil
+}

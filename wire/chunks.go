@@ -1,0 +1,147 @@
+package wire
+
+import "bytes"
+
+// maxTrailer bounds the trailer section of a body, and each size line.
+const (
+	maxTrailer  = 16 << 10
+	maxSizeLine = 256
+)
+
+// Chunks decodes a chunked body (RFC 9112, section 7.1), however it is cut into
+// pieces. Its zero value is ready for the first byte.
+type Chunks struct {
+	Trailer []byte // the lines of the trailer section, once done; its fields are not checked
+
+	part  part
+	left  uint64 // of the chunk's data
+	line  int    // bytes of the size line or trailer section so far
+	digit bool   // the size has one
+	Done  bool   // the last byte of the body was there
+}
+
+// part is where in the body the next byte is.
+type part int
+
+const (
+	inSize part = iota
+	inExtension
+	atSizeLF
+	inData
+	atDataCR
+	atDataLF
+	inTrailer
+)
+
+// Decode takes the framing out of b in place. The data are b[:n]; b[used:] is
+// left over once c is Done, and nothing before. The error is [ErrMalformed].
+func (c *Chunks) Decode(b []byte) (n, used int, err error) {
+	for used < len(b) && !c.Done {
+		switch c.part {
+		case inData:
+			size := int(min(c.left, uint64(len(b)-used)))
+			copy(b[n:], b[used:used+size])
+			n, used, c.left = n+size, used+size, c.left-uint64(size)
+			if c.left == 0 {
+				c.part = atDataCR
+			}
+		case inTrailer:
+			size, ok := c.trailer(b[used:])
+			if used += size; !ok {
+				return n, used, ErrMalformed
+			}
+		default:
+			if !c.framing(b[used]) {
+				return n, used, ErrMalformed
+			}
+			used++
+		}
+	}
+	return n, used, nil
+}
+
+// framing takes one byte of what is around the data. A chunk's extension is
+// read and dropped.
+func (c *Chunks) framing(b byte) bool {
+	switch c.part {
+	case inSize:
+		c.line++
+		switch {
+		case classes[b]&isHex != 0 && c.left>>60 == 0:
+			c.left, c.digit = c.left<<4|uint64(unhex(b)), true
+			return c.line <= maxSizeLine
+		case !c.digit:
+			return false
+		case b == '\r':
+			c.part = atSizeLF
+			return true
+		}
+		c.part = inExtension
+		return b == ';' || b == ' ' || b == '\t' // some servers pad the size
+	case inExtension:
+		c.line++
+		if b == '\r' {
+			c.part = atSizeLF
+			return true
+		}
+		return classes[b]&isText != 0 && c.line <= maxSizeLine
+	case atSizeLF:
+		c.part, c.line, c.digit = inData, 0, false
+		if c.left == 0 {
+			c.part = inTrailer
+		}
+		return b == '\n'
+	case atDataCR:
+		c.part = atDataLF
+		return b == '\r'
+	default: // atDataLF
+		c.part = inSize
+		return b == '\n'
+	}
+}
+
+// trailer takes what b has of the trailer section: lines, and then an empty one.
+func (c *Chunks) trailer(b []byte) (used int, ok bool) {
+	for used < len(b) {
+		end := bytes.IndexByte(b[used:], '\n') + 1
+		if end == 0 {
+			end = len(b) - used
+		}
+		c.Trailer = append(c.Trailer, b[used:used+end]...)
+		used += end
+		if len(c.Trailer) > maxTrailer {
+			return used, false
+		}
+		switch lines := c.Trailer; {
+		case lines[len(lines)-1] != '\n': // more of the line is to come
+		case !bytes.HasSuffix(lines, crlf):
+			return used, false
+		case len(lines) == 2 || bytes.HasSuffix(lines, endOfHead):
+			c.Trailer, c.Done = lines[:len(lines)-2], true
+			return used, true
+		}
+	}
+	return used, true
+}
+
+func unhex(b byte) byte {
+	if b <= '9' {
+		return b - '0'
+	}
+	return b | 0x20 - 'a' + 10
+}
+
+// TrailerFields parses the trailer section after the body; where it is not plain
+// there are none.
+func (c *Chunks) TrailerFields() []Field {
+	var fields []Field
+	for lines := c.Trailer; len(lines) > 0; {
+		var f Field
+		var ok bool
+		if f, lines, ok = nextField(lines); !ok || len(fields) == maxFields {
+			return nil
+		}
+		fields = append(fields, f)
+	}
+	return fields
+}

@@ -1,0 +1,179 @@
+package wire
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"time"
+)
+
+// Conn is an upstream connection out of a [Pool]. It is for one exchange at a
+// time, and for one goroutine, but that any may close it or set its deadlines.
+type Conn struct {
+	net.Conn
+	Reused bool // it has had an exchange before
+
+	probe     *probe
+	buf       []byte // lent for the exchange
+	from, to  int    // what of buf was read and not used
+	authority string
+	idleSince time.Time
+	before    *Conn // in the pool's order of idleness
+	after     *Conn
+}
+
+// Lend gives c a buffer to read into, for the exchange that begins. A head, with
+// what came together with it, must fit in.
+func (c *Conn) Lend(buf []byte) { c.buf, c.from, c.to = buf, 0, 0 }
+
+// Untouched reports whether nothing was received since [Conn.Lend].
+func (c *Conn) Untouched() bool { return c.to == 0 }
+
+// ReadHead reads the head of an answer into r, which is good until the body is
+// read. After an error that was a deadline's it may be called again. One of the
+// parser's may be [ErrOdd], also where the buffer is too small; then
+// [Conn.Unread] has it all.
+func (c *Conn) ReadHead(r *Response) error {
+	for {
+		if c.to > c.from {
+			n, err := r.Parse(c.buf[c.from:c.to])
+			if err == nil {
+				c.from += n
+				return nil
+			}
+			if err != ErrIncomplete || c.to == len(c.buf) {
+				return ErrOdd
+			}
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Conn) fill() error {
+	n, err := c.Read(c.buf[c.to:])
+	c.to += n
+	if n > 0 {
+		return nil
+	}
+	if err == io.EOF && c.to > c.from {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Buffered is what was received and not used.
+func (c *Conn) Buffered() []byte { return c.buf[c.from:c.to] }
+
+// Unread is a reader of what was received and not used, and of all that follows.
+func (c *Conn) Unread() io.Reader {
+	return io.MultiReader(bytes.NewReader(c.Buffered()), c.Conn)
+}
+
+// Body reads the body that follows r, the head that was read last, from c.
+type Body struct {
+	conn   *Conn
+	left   int64 // of a body whose length is known
+	sized  bool
+	chunks *Chunks // of one in chunks
+	ended  bool
+}
+
+// Body is the body that follows r in the answer to a request with that method.
+func (c *Conn) Body(r *Response, method []byte) Body {
+	switch {
+	case !r.HasBody(method):
+		return Body{conn: c, sized: true, ended: true}
+	case r.Chunked:
+		return Body{conn: c, chunks: new(Chunks)}
+	}
+	return Body{conn: c, left: r.Length, sized: r.Length >= 0}
+}
+
+// Ended reports whether the body has been read to its proper end.
+func (b *Body) Ended() bool { return b.ended }
+
+// InStep reports whether the connection is where another answer may begin.
+func (b *Body) InStep() bool {
+	return b.ended && (b.sized || b.chunks != nil) && b.conn.from == b.conn.to
+}
+
+// Trailer is what followed a body in chunks that has ended.
+func (b *Body) Trailer() []Field {
+	if b.chunks == nil {
+		return nil
+	}
+	return b.chunks.TrailerFields()
+}
+
+// Read implements [io.Reader]. The last piece comes together with [io.EOF]; a body
+// that breaks off ends with another error. It reads at most once from the
+// connection for each piece.
+func (b *Body) Read(p []byte) (int, error) {
+	for {
+		if b.ended {
+			return 0, io.EOF
+		}
+		n, err := b.raw(p)
+		if b.chunks == nil {
+			return b.counted(n, err)
+		}
+		if n > 0 {
+			if n, err = b.decode(p[:n]); n > 0 || err != nil {
+				return n, err
+			}
+			continue
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, err
+	}
+}
+
+// raw reads bytes of the connection, those first that came with the head.
+func (b *Body) raw(p []byte) (int, error) {
+	if b.sized && int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	c := b.conn
+	if c.from < c.to {
+		n := copy(p, c.buf[c.from:c.to])
+		c.from += n
+		return n, nil
+	}
+	return c.Read(p)
+}
+
+func (b *Body) counted(n int, err error) (int, error) {
+	if !b.sized {
+		b.ended = err == io.EOF
+		return n, err
+	}
+	if b.left -= int64(n); b.left == 0 {
+		b.ended = true
+		return n, io.EOF
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// decode takes the data out of p. What is left over after the end means that the
+// connection is out of step, and is put back only to be seen.
+func (b *Body) decode(p []byte) (int, error) {
+	n, used, err := b.chunks.Decode(p)
+	if err != nil {
+		return n, err
+	}
+	if !b.chunks.Done {
+		return n, nil
+	}
+	b.ended = true
+	if used < len(p) {
+		b.conn.from, b.conn.to = 0, copy(b.conn.buf, p[used:])
+	}
+	return n, io.EOF
+}

@@ -1,0 +1,282 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ErrFull: no connection became free in time.
+var ErrFull = errors.New("no upstream connection became free")
+
+// Pool keeps upstream connections between exchanges. It starts no goroutine;
+// [Pool.Run] closes what has been idle for too long. It is safe for concurrent
+// use. Its fields must not change once it is in use.
+type Pool struct {
+	// Dial opens a connection to "host:port", secure where it is to be so.
+	Dial func(ctx context.Context, authority string) (net.Conn, error)
+
+	MaxPerHost     int           // open connections to one authority
+	MaxIdlePerHost int           // of these, idle ones that are kept
+	MaxIdle        int           // idle ones to all; the one idle for longest goes first
+	IdleTimeout    time.Duration // how long one may be idle
+	Patience       time.Duration // how long to wait for a place among MaxPerHost
+
+	mu     sync.Mutex // guards what is below
+	hosts  map[string]*host
+	idle   int
+	oldest *Conn // the idle ones, in order
+	newest *Conn
+	closed bool
+}
+
+// host is what the pool has of one authority.
+type host struct {
+	open    int          // connections, and places given to those who dial one
+	idle    []*Conn      // the last one used is the last
+	waiting []chan *Conn // one for each who waits; nil is the permission to dial
+}
+
+// Get is a connection to the authority: one that was idle and is alive, or a new
+// one. Before it waits for that, it calls slow. Give it back with [Pool.Put] or [Pool.Discard]. The error is [ErrFull], that
+// of ctx while waiting, or Dial's.
+func (p *Pool) Get(ctx context.Context, authority string, slow func()) (*Conn, error) {
+	for {
+		c, turn := p.take(authority)
+		if c == nil {
+			slow()
+		}
+		if turn != nil {
+			var err error
+			if c, err = p.wait(ctx, authority, turn); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case c == nil:
+			return p.dial(ctx, authority)
+		case c.probe.isQuiet():
+			return c, nil
+		}
+		p.Discard(c)
+	}
+}
+
+// Redial closes c and opens another connection in its place.
+func (p *Pool) Redial(ctx context.Context, c *Conn) (*Conn, error) {
+	_ = c.Close()
+	return p.dial(ctx, c.authority)
+}
+
+// take is an idle connection, or the turn of one who has to wait; with neither,
+// there is a place for a new connection.
+func (p *Pool) take(authority string) (*Conn, chan *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.hosts[authority]
+	if h == nil {
+		if p.hosts == nil {
+			p.hosts = make(map[string]*host)
+		}
+		h = &host{}
+		p.hosts[authority] = h
+	}
+	switch last := len(h.idle) - 1; {
+	case last >= 0:
+		c := h.idle[last]
+		p.unlink(h, last)
+		return c, nil
+	case h.open < p.MaxPerHost:
+		h.open++
+		return nil, nil
+	}
+	turn := make(chan *Conn, 1)
+	h.waiting = append(h.waiting, turn)
+	return nil, turn
+}
+
+// wait waits for its turn: for a connection, or for the place of one.
+func (p *Pool) wait(ctx context.Context, authority string, turn chan *Conn) (*Conn, error) {
+	patience := time.NewTimer(p.Patience)
+	defer patience.Stop()
+	err := ErrFull
+	select {
+	case c := <-turn:
+		return c, nil
+	case <-patience.C:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+
+	p.mu.Lock()
+	h := p.hosts[authority]
+	at := -1
+	if h != nil {
+		at = slices.Index(h.waiting, turn)
+	}
+	if at >= 0 {
+		h.waiting = slices.Delete(h.waiting, at, at+1)
+	}
+	p.mu.Unlock()
+	if at < 0 { // it came at the same moment
+		return <-turn, nil
+	}
+	return nil, err
+}
+
+// dial opens a connection in a place that was taken.
+func (p *Pool) dial(ctx context.Context, authority string) (*Conn, error) {
+	conn, err := p.Dial(ctx, authority)
+	if err != nil {
+		p.vacate(authority)
+		return nil, err
+	}
+	return &Conn{Conn: conn, probe: newProbe(conn), authority: authority}, nil
+}
+
+// vacate gives a place to one who waits.
+func (p *Pool) vacate(authority string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.hosts[authority]
+	if !h.serve(nil) {
+		h.open--
+	}
+	p.forget(authority, h)
+}
+
+// serve ends the wait of the first who waits, if there is one.
+func (h *host) serve(c *Conn) bool {
+	if len(h.waiting) == 0 {
+		return false
+	}
+	h.waiting[0] <- c
+	h.waiting = slices.Delete(h.waiting, 0, 1)
+	return true
+}
+
+// forget drops a host of which there is nothing left.
+func (p *Pool) forget(authority string, h *host) {
+	if h.open == 0 && len(h.waiting) == 0 {
+		delete(p.hosts, authority)
+	}
+}
+
+// Discard closes c, which had an exchange that did not end well.
+func (p *Pool) Discard(c *Conn) {
+	_ = c.Close()
+	p.vacate(c.authority)
+}
+
+// Put takes c back after an exchange that left it in step.
+func (p *Pool) Put(c *Conn) {
+	c.Reused, c.buf = true, nil
+	kept, dropped := p.keep(c)
+	if !kept {
+		p.Discard(c)
+	}
+	if dropped != nil {
+		_ = dropped.Close()
+	}
+}
+
+// keep makes c an idle one, in the place of another perhaps, or says no.
+func (p *Pool) keep(c *Conn) (kept bool, dropped *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.hosts[c.authority]
+	switch {
+	case p.closed:
+		return false, nil
+	case h.serve(c):
+		return true, nil
+	case len(h.idle) >= p.MaxIdlePerHost:
+		return false, nil
+	case p.idle >= p.MaxIdle:
+		dropped = p.drop()
+	}
+	p.link(h, c)
+	return true, dropped
+}
+
+// link adds c to the idle ones, as the newest.
+func (p *Pool) link(h *host, c *Conn) {
+	c.idleSince = time.Now()
+	c.before, c.after = p.newest, nil
+	if p.newest != nil {
+		p.newest.after = c
+	} else {
+		p.oldest = c
+	}
+	p.newest = c
+	h.idle = append(h.idle, c)
+	p.idle++
+}
+
+// unlink takes the idle one at that place of its host out.
+func (p *Pool) unlink(h *host, at int) {
+	c := h.idle[at]
+	h.idle = slices.Delete(h.idle, at, at+1)
+	p.idle--
+	if c.before != nil {
+		c.before.after = c.after
+	} else {
+		p.oldest = c.after
+	}
+	if c.after != nil {
+		c.after.before = c.before
+	} else {
+		p.newest = c.before
+	}
+	c.before, c.after = nil, nil
+}
+
+// drop takes out the one that has been idle for longest. It is for the caller to
+// close, once the lock is free.
+func (p *Pool) drop() *Conn {
+	c := p.oldest
+	h := p.hosts[c.authority]
+	p.unlink(h, slices.Index(h.idle, c))
+	h.open--
+	p.forget(c.authority, h)
+	return c
+}
+
+// Run closes connections that have been idle for too long, until ctx ends; then
+// all that are idle, and from then on each that is given back.
+func (p *Pool) Run(ctx context.Context) {
+	tick := time.NewTicker(max(p.IdleTimeout/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			p.sweep(now.Add(-p.IdleTimeout))
+		case <-ctx.Done():
+			p.mu.Lock()
+			p.closed = true
+			p.mu.Unlock()
+			p.sweep(time.Now())
+			return
+		}
+	}
+}
+
+// sweep closes those that are idle since then or before.
+func (p *Pool) sweep(then time.Time) {
+	for c := p.idleSince(then); c != nil; c = p.idleSince(then) {
+		_ = c.Close()
+	}
+}
+
+// idleSince takes out one that is idle since then or before.
+func (p *Pool) idleSince(then time.Time) *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.oldest == nil || p.oldest.idleSince.After(then) {
+		return nil
+	}
+	return p.drop()
+}
