@@ -118,9 +118,7 @@ func (p *Proxy) guardConnect(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if t.Conn == nil { // refused: there is no tunnel whose end would finish it
 			t.record.finish()
-		}
-		if t.upstream != nil {
-			_ = t.upstream.Close()
+			t.closeUpstream()
 		}
 	}()
 	refuse := func(why problem) {

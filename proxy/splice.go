@@ -39,21 +39,25 @@ type splicing struct {
 
 // pass copies from src to dst, and reports whether src came to a proper end.
 func (s *splicing) pass(dst io.WriteCloser, src stream) bool {
-	buf, _ := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	var b buffer
+	defer b.shrink()
 	for {
-		_ = src.SetReadDeadline(time.Now().Add(s.idle))
-		n, err := src.Read(*buf)
+		_ = src.SetReadDeadline(time.Now().Add(b.patience(s.idle)))
+		n, err := src.Read(b.bytes())
 		if n > 0 {
 			s.moved.Store(time.Now().UnixNano())
 			if !s.allowed() {
 				return false
 			}
-			if _, err := dst.Write((*buf)[:n]); err != nil {
+			if _, err := dst.Write(b.bytes()[:n]); err != nil {
 				return false
 			}
 		}
 		switch {
+		case err == nil && n == len(b.small):
+			b.grow()
+		case b.large != nil && isTimeout(err):
+			b.shrink()
 		case err == nil:
 		case errors.Is(err, io.EOF):
 			return closeWrite(dst) == nil
@@ -61,6 +65,43 @@ func (s *splicing) pass(dst io.WriteCloser, src stream) bool {
 			return false
 		default: // the other direction is busy
 		}
+	}
+}
+
+// buffer is a small one for as long as little passes, because most tunnels are
+// quiet for most of the time. Its zero value is ready.
+type buffer struct {
+	small [1024]byte
+	large *[]byte // nil: there is none
+}
+
+// How long a large buffer is kept after something has passed.
+const largeFor = time.Second
+
+func (b *buffer) bytes() []byte {
+	if b.large != nil {
+		return *b.large
+	}
+	return b.small[:]
+}
+
+func (b *buffer) patience(idle time.Duration) time.Duration {
+	if b.large != nil {
+		return min(idle, largeFor)
+	}
+	return idle
+}
+
+func (b *buffer) grow() {
+	if b.large == nil {
+		b.large, _ = buffers.Get().(*[]byte)
+	}
+}
+
+func (b *buffer) shrink() {
+	if b.large != nil {
+		buffers.Put(b.large)
+		b.large = nil
 	}
 }
 

@@ -30,9 +30,10 @@ type tunnel struct {
 	// mayBeClear: a connection covers the host, but not this port over TLS. If
 	// what the client sends is clear HTTP, it is told so instead of let through.
 	mayBeClear bool
-	clear      bool     // it turned out to carry clear HTTP
-	otherName  bool     // the ClientHello names another host than the target
-	upstream   net.Conn // the other side of an opaque tunnel
+	clear      bool       // it turned out to carry clear HTTP
+	otherName  bool       // the ClientHello names another host than the target
+	side       sync.Mutex // guards upstream
+	upstream   net.Conn   // the other side of an opaque tunnel
 	record     *record
 	closed     func() // set when it opens; called once
 	once       sync.Once
@@ -50,8 +51,17 @@ func tunnelOf(ctx context.Context) *tunnel {
 
 func (t *tunnel) Close() error {
 	err := t.Conn.Close()
+	t.closeUpstream()
 	t.once.Do(t.closed)
 	return err
+}
+
+func (t *tunnel) closeUpstream() {
+	t.side.Lock()
+	defer t.side.Unlock()
+	if t.upstream != nil {
+		_ = t.upstream.Close()
+	}
 }
 
 // CloseWrite passes a half-close on.
@@ -86,6 +96,8 @@ func (t *tunnel) decide(ix *policy.Index, unmatched attache.Action) {
 func (p *Proxy) dialOpaque(ctx context.Context, t *tunnel) *problem {
 	conn, err := p.upstream.dial(ctx, t.target)
 	if err == nil {
+		t.side.Lock()
+		defer t.side.Unlock()
 		t.upstream = conn
 		return nil
 	}
@@ -147,10 +159,13 @@ func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
 	return true
 }
 
-// openOpaque copies bytes both ways until the tunnel ends.
+// openOpaque copies bytes both ways until the tunnel ends. The goroutine that it
+// came on, with what the outer server holds for it, is not needed for that.
 func (p *Proxy) openOpaque(_ context.Context, t *tunnel) {
-	defer t.Close()
-	splice(t, t.upstream, p.settings.Limits.IdleTimeout, p.permission(t.caller))
+	p.handlers.Go(func() {
+		defer t.Close()
+		splice(t, t.upstream, p.settings.Limits.IdleTimeout, p.permission(t.caller))
+	})
 }
 
 // permission tells, for each piece of what is copied, whether who may go on.
