@@ -40,6 +40,10 @@ type LogStats struct {
 // summaryEvery is how often a summary is written, if there is anything to say.
 const summaryEvery = time.Second
 
+// writePause is how long a write is followed by none, so that what comes in a
+// rush is written together.
+const writePause = 10 * time.Millisecond
+
 // Log writes events as JSON, one line each, with the field names of
 // [attache.Event]. Whatever is not printable is escaped, so that no path or
 // reason can break a line or drive a terminal.
@@ -104,7 +108,7 @@ func (l *Log) Record(e attache.Event) {
 		return
 	}
 	l.event = e
-	if len(l.waiting) >= l.buffer || l.enqueue(&l.event) != nil {
+	if len(l.waiting) >= l.buffer || l.enqueueEvent() != nil {
 		l.untold.Dropped++
 		l.stats.Dropped++
 		return
@@ -125,6 +129,14 @@ func (l *Log) allow(c attache.Code) bool {
 	return limiter.Allow()
 }
 
+func (l *Log) enqueueEvent() error {
+	var plain bool
+	if l.waiting, plain = appendPlain(l.waiting, &l.event); plain {
+		return nil
+	}
+	return l.enqueue(&l.event)
+}
+
 func (l *Log) enqueue(v any) error {
 	l.line.Reset()
 	if err := l.encoder.Encode(v); err != nil {
@@ -141,12 +153,19 @@ func (l *Log) enqueue(v any) error {
 func (l *Log) Run(ctx context.Context) error {
 	tick := time.NewTicker(summaryEvery)
 	defer tick.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	wake := l.wake // nil while it pauses
 	var unwritten []byte
 	for {
 		// A failure shows in the events that are dropped once the buffer is full.
 		select {
-		case <-l.wake:
+		case <-pause.C:
+			wake = l.wake
+		case <-wake:
 			unwritten, _ = l.write(unwritten, false)
+			wake = nil
+			pause.Reset(writePause)
 		case <-tick.C:
 			unwritten, _ = l.write(unwritten, true)
 		case <-ctx.Done():

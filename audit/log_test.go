@@ -294,6 +294,7 @@ func recordTwenty(t *testing.T, w io.Writer) (l *audit.Log, stop func() error) {
 	stop = start(t, l)
 	for range 20 {
 		l.Record(sample)
+		<-time.After(20 * time.Millisecond) // a write is followed by a pause
 		synctest.Wait()
 	}
 	return l, stop
