@@ -33,6 +33,7 @@ type relay struct {
 	record record
 	*workspace
 	size   int            // of the head at the beginning of in
+	body   wire.Body      // of the answer
 	parsed *http.Response // an answer that is not plain; nil: it is in response
 	slow   func()         // begins to watch the client
 	first  [1024]byte

@@ -116,8 +116,8 @@ func (f *relay) appendRequest(out []byte, strips *policy.StripSet) []byte {
 
 // readHead reads the head of the final answer, and passes the ones before it on.
 func (f *relay) readHead(c *wire.Conn) error {
-	last := time.Now().Add(f.p.settings.Upstream.ResponseTimeout)
-	soon := time.Now().Add(watchAfter)
+	now := time.Now()
+	last, soon := now.Add(f.p.settings.Upstream.ResponseTimeout), now.Add(watchAfter)
 	for {
 		f.bound(c, soon)
 		err := c.ReadHead(&f.response)
@@ -185,8 +185,8 @@ func (f *relay) begun(c *wire.Conn) (body, []byte) {
 	if f.parsed != nil {
 		return f.begunOdd()
 	}
-	w := c.Body(&f.response, f.request.Method)
-	b.Reader, b.wire = &w, &w
+	f.body.Begin(c, &f.response, f.request.Method)
+	b.Reader, b.wire = &f.body, &f.body
 	b.chunked = f.response.Length < 0 && f.response.HasBody(f.request.Method)
 	out := f.appendHead(f.out[:0])
 	if b.chunked {

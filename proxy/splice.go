@@ -106,6 +106,9 @@ func (b *buffer) shrink() {
 }
 
 func isTimeout(err error) bool {
+	if err == nil {
+		return false // before timeout takes memory
+	}
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }

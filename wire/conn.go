@@ -71,24 +71,28 @@ func (c *Conn) Unread() io.Reader {
 	return io.MultiReader(bytes.NewReader(c.Buffered()), c.Conn)
 }
 
-// Body reads the body that follows r, the head that was read last, from c.
+// Body reads the body of an answer. Its zero value is to be begun.
 type Body struct {
-	conn   *Conn
-	left   int64 // of a body whose length is known
-	sized  bool
-	chunks *Chunks // of one in chunks
-	ended  bool
+	conn    *Conn
+	left    int64 // of a body whose length is known
+	sized   bool
+	chunked bool
+	chunks  Chunks
+	ended   bool
 }
 
-// Body is the body that follows r in the answer to a request with that method.
-func (c *Conn) Body(r *Response, method []byte) Body {
+// Begin makes b the body that follows r, the head that was last read from c, in
+// the answer to a request with that method.
+func (b *Body) Begin(c *Conn, r *Response, method []byte) {
+	*b = Body{conn: c}
 	switch {
 	case !r.HasBody(method):
-		return Body{conn: c, sized: true, ended: true}
+		b.sized, b.ended = true, true
 	case r.Chunked:
-		return Body{conn: c, chunks: new(Chunks)}
+		b.chunked = true
+	default:
+		b.left, b.sized = r.Length, r.Length >= 0
 	}
-	return Body{conn: c, left: r.Length, sized: r.Length >= 0}
 }
 
 // Ended reports whether the body has been read to its proper end.
@@ -96,14 +100,11 @@ func (b *Body) Ended() bool { return b.ended }
 
 // InStep reports whether the connection is where another answer may begin.
 func (b *Body) InStep() bool {
-	return b.ended && (b.sized || b.chunks != nil) && b.conn.from == b.conn.to
+	return b.ended && (b.sized || b.chunked) && b.conn.from == b.conn.to
 }
 
 // Trailer is what followed a body in chunks that has ended.
 func (b *Body) Trailer() []Field {
-	if b.chunks == nil {
-		return nil
-	}
 	return b.chunks.TrailerFields()
 }
 
@@ -116,7 +117,7 @@ func (b *Body) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		n, err := b.raw(p)
-		if b.chunks == nil {
+		if !b.chunked {
 			return b.counted(n, err)
 		}
 		if n > 0 {
