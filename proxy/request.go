@@ -430,6 +430,13 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// ReadFrom implements [io.ReaderFrom], with a buffer that is used again.
+func (x *exchange) ReadFrom(body io.Reader) (int64, error) {
+	buf, _ := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{x}, body, *buf)
+}
+
 // Flush implements [http.Flusher].
 func (x *exchange) Flush() { _ = http.NewResponseController(x.client).Flush() }
 
