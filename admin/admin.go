@@ -122,6 +122,11 @@ type Options struct {
 	Unmatched attache.Action
 	Instance  Instance
 	OAuth     OAuthOptions
+	// PublicURL is where browsers reach the API through a reverse proxy, scheme, host
+	// and port, such as https://attache.example.com: its host is one of Hosts, and
+	// pages from there are the UI's own, whatever Host the reverse proxy sends. Empty:
+	// there is none.
+	PublicURL string
 	// Hosts are names that the Host header may have on a loopback listener,
 	// beside localhost and IP addresses: those under which a reverse proxy on the
 	// same machine is reached. Without a port; case does not matter.
@@ -154,7 +159,8 @@ const (
 	maxStreams        = 64
 )
 
-// New makes the API. It refuses a host that no Host header could match.
+// New makes the API. It refuses a host that no Host header could match, and a
+// public URL that no page could come from.
 func New(o Options) (*API, error) {
 	for _, h := range o.Hosts {
 		if h == "" || strings.ContainsAny(h, ":/ ") {
@@ -167,6 +173,9 @@ func New(o Options) (*API, error) {
 		cross:    http.NewCrossOriginProtection(),
 		attempts: rate.NewLimiter(attemptsPerSecond, attemptsAtOnce),
 		streams:  make(chan struct{}, maxStreams),
+	}
+	if err := a.trustPublicURL(); err != nil {
+		return nil, err
 	}
 	a.routes()
 	var err error

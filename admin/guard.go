@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"fmt"
 	"mime"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -22,12 +24,28 @@ func secure(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
+// trustPublicURL lets in what comes under the public URL.
+func (a *API) trustPublicURL() error {
+	if a.PublicURL == "" {
+		return nil
+	}
+	u, err := url.Parse(a.PublicURL)
+	if err == nil {
+		err = a.cross.AddTrustedOrigin(a.PublicURL)
+	}
+	if err != nil {
+		return fmt.Errorf("public URL: %w", err)
+	}
+	a.Hosts = append(slices.Clone(a.Hosts), u.Hostname())
+	return nil
+}
+
 // checkOrigin refuses what a web page of another site makes a browser send: by
 // cross-site request, or by a name of its own that it lets resolve to loopback
 // (DNS rebinding).
 func (a *API) checkOrigin(r *http.Request) *failure {
 	if !a.hostAllowed(r) {
-		return fail(CodeHost, "Use localhost or an IP address, or add the name to the allowed hosts of the admin listener.")
+		return fail(CodeHost, "Use localhost or an IP address, or configure the name in admin.public_url or admin.hosts.")
 	}
 	if a.cross.Check(r) != nil {
 		return fail(CodeCrossOrigin, "Only programs, and pages that this server itself serves, may call this API.")

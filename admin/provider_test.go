@@ -176,6 +176,11 @@ type oauthServer struct {
 
 func startOAuth(t testing.TB) *oauthServer {
 	t.Helper()
+	return startOAuthWith(t, func(*admin.Options) {})
+}
+
+func startOAuthWith(t testing.TB, change func(*admin.Options)) *oauthServer {
+	t.Helper()
 	p := newProvider(t)
 	s := &oauthServer{provider: p}
 	s.server = startWith(t, func(s *server, o *admin.Options) {
@@ -192,6 +197,7 @@ func startOAuth(t testing.TB) *oauthServer {
 			must(t, <-ended)
 		})
 		o.OAuth = admin.OAuthOptions{Flows: oauth.NewFlows(keeper), Keeper: keeper, Endpoint: endpoint, CallbackURL: callbackURL}
+		change(o)
 	})
 	c := s.client()
 	_, err := c.CreateIntegration(t.Context(), "bot")

@@ -16,6 +16,8 @@ type overviewData struct {
 	Status
 	CA
 	Proxy string // host:port, as this visitor reaches the proxy; empty: it does not listen
+	// CallbackURL is for OAuth providers; empty: there is none.
+	CallbackURL string
 }
 
 func (u *ui) overview(r *http.Request) (page, error) {
@@ -28,7 +30,7 @@ func (u *ui) overview(r *http.Request) (page, error) {
 		return page{}, err
 	}
 	return page{name: "overview", Title: "Overview", Data: overviewData{
-		status.Body, ca.Body, reachedFrom(r, status.Body.ProxyAddress),
+		status.Body, ca.Body, reachedFrom(r, status.Body.ProxyAddress), u.OAuth.CallbackURL,
 	}}, nil
 }
 

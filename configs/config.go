@@ -59,8 +59,9 @@ type ListenTLS struct {
 // Admin is the listener of the REST API and the web UI. The Unix socket in the
 // data directory answers whatever is configured here.
 type Admin struct {
-	Listen netip.AddrPort `yaml:"listen"` // zero: no TCP listener
-	Hosts  []string       `yaml:"hosts"`  // lower case, without ports
+	Listen    netip.AddrPort `yaml:"listen"`     // zero: no TCP listener
+	PublicURL string         `yaml:"public_url"` // scheme, host and port; empty: that of Listen
+	Hosts     []string       `yaml:"hosts"`      // lower case, without ports
 }
 
 // Metrics is the listener of /metrics, /healthz and /readyz.
@@ -172,6 +173,9 @@ func (c Config) Validate() error {
 			missing, given = given, missing
 		}
 		errs = append(errs, &attache.FieldError{Field: missing, Rule: "is needed with " + given, Remedy: "give both files, or neither"})
+	}
+	if c.Admin.PublicURL != "" && !c.Admin.Listen.IsValid() {
+		errs = append(errs, &attache.FieldError{Field: "admin.public_url", Rule: "leads nowhere, for admin.listen is off", Remedy: "give admin.listen an address, or leave the URL out"})
 	}
 	listeners := []struct {
 		key  string

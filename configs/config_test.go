@@ -44,6 +44,10 @@ func TestValidate(t *testing.T) {
 		"listeners that are off share nothing": {
 			func(c *Config) { c.Admin.Listen, c.Metrics.Listen = netip.AddrPort{}, netip.AddrPort{} }, "",
 		},
+		"a public URL leads somewhere": {
+			func(c *Config) { c.Admin.PublicURL, c.Admin.Listen = "https://attache.example.com", netip.AddrPort{} },
+			"admin.public_url leads nowhere, for admin.listen is off: give admin.listen an address, or leave the URL out",
+		},
 		"no more idle connections than connections": {
 			func(c *Config) { c.Upstream.MaxPerHost = 100 },
 			"upstream.max_idle_per_host is more than upstream.max_per_host: lower the one or raise the other",

@@ -80,6 +80,8 @@ func sample(k Key) string {
 		return "json"
 	case "master_key":
 		return "env:KEY"
+	case "admin.public_url":
+		return "https://attache.example.com"
 	case "upstream.proxy":
 		return "http://bob:canary@proxy.example.com:3128"
 	}
@@ -236,6 +238,7 @@ func TestWhatAKeyPrintsItTakes(t *testing.T) {
 			rapid.StringMatching(`[0-9]{1,3}h[0-9]{1,2}m([0-9]{1,2}s)?`),
 			rapid.StringMatching(`10\.[0-9]\.0\.0/(16|8)(,fd00::/8)?`),
 			rapid.StringMatching(`(127\.0\.0\.1|\[::1\]):[0-9]{1,5}`),
+			rapid.StringMatching(`(https://a\.example\.com|http://(localhost|\[::1\]))(:[0-9]{1,5})?/?`),
 			rapid.SampledFrom([]string{"true", "false", "off", "deny", "tunnel", "warn", "json", "passphrase", "file:/k", "a.example.com, b"}),
 			rapid.String(),
 		).Draw(t, "text")

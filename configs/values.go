@@ -1,7 +1,9 @@
 package configs
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -326,6 +328,50 @@ func hosts(p *[]string) setting {
 
 func isHostName(lower string) bool {
 	return lower != "" && len(lower) <= 253 && strings.Trim(lower, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
+}
+
+// origin is a scheme, a host and, where it is not the scheme's own, a port. A
+// path would be in vain: the API and the UI are at the root.
+func origin(p *string) setting {
+	s := words(p, "a URL without a path, such as https://attache.example.com", nil)
+	take := s.set
+	s.set = func(text string) error {
+		if text == "" {
+			return take(text)
+		}
+		o, err := parseOrigin(text)
+		if err != nil {
+			return err
+		}
+		return take(o)
+	}
+	return s
+}
+
+func parseOrigin(text string) (string, error) {
+	const remedy = "write https://HOST or https://HOST:PORT"
+	ownPorts := map[string]uint64{"https": 443, "http": 80}
+	u, err := url.Parse(strings.TrimSuffix(text, "/"))
+	if err != nil || ownPorts[u.Scheme] == 0 {
+		return "", refuse("is not a URL", remedy) // url.Parse's errors quote it
+	}
+	host := strings.ToLower(u.Hostname())
+	addr, err := netip.ParseAddr(host)
+	isAddress := err == nil && addr.Zone() == ""
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), fmt.Sprint(ownPorts[u.Scheme])), 10, 16)
+	switch {
+	case !isAddress && !isHostName(host) || err != nil || port == 0:
+		return "", refuse("is not a URL", remedy)
+	case !strings.EqualFold(strings.TrimSuffix(text, "/"), u.Scheme+"://"+u.Host):
+		return "", refuse("has more than scheme, host and port", "remove the rest: the API and the UI are at the root")
+	case u.Scheme == "http" && host != "localhost" && !addr.IsLoopback():
+		return "", refuse("is http, and not on loopback", remedy)
+	}
+	o := u.Scheme + "://" + strings.ToLower(strings.TrimSuffix(u.Host, ":"+u.Port()))
+	if port != ownPorts[u.Scheme] {
+		o += fmt.Sprintf(":%d", port)
+	}
+	return o, nil
 }
 
 // hostAddresses is a list of hosts, each with its address.

@@ -184,14 +184,18 @@ func (d *data) providers(cfg configs.Config) (admin.OAuthOptions, error) {
 	endpoint := oauth.NewEndpoint(oauth.EndpointOptions{DialContext: dial, Roots: settings.Upstream.Roots})
 	keeper := oauth.NewKeeper(endpoint, d.store, oauth.KeeperOptions{})
 	return admin.OAuthOptions{
-		Flows: oauth.NewFlows(keeper), Keeper: keeper, Endpoint: endpoint, CallbackURL: callbackURL(cfg.Admin.Listen),
+		Flows: oauth.NewFlows(keeper), Keeper: keeper, Endpoint: endpoint, CallbackURL: callbackURL(cfg.Admin.PublicURL, cfg.Admin.Listen),
 	}, nil
 }
 
-// callbackURL is where browsers on this machine reach the callback of an API that
-// listens there; empty where none can be named.
-func callbackURL(listen netip.AddrPort) string {
-	if listen.Port() == 0 {
+// callbackURL is where browsers reach the callback of an API with that public URL,
+// or, where it has none, browsers on this machine that of one that listens there;
+// empty where none can be named.
+func callbackURL(public string, listen netip.AddrPort) string {
+	switch {
+	case public != "":
+		return public + callbackPath
+	case listen.Port() == 0:
 		return ""
 	}
 	return loopbackURL(reachable(listen.String()))

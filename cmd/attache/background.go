@@ -79,6 +79,7 @@ func (a *app) serveInBackgroundOf(ctx context.Context, cfg configs.Config, told 
 func inBackground(cfg configs.Config) configs.Config {
 	cfg.Listen = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	cfg.Admin.Listen, cfg.Metrics.Listen = netip.AddrPort{}, netip.AddrPort{}
+	cfg.Admin.PublicURL = "" // which leads to another server
 	if cfg.IdleExit == 0 {
 		cfg.IdleExit = backgroundIdle
 	}

@@ -152,7 +152,7 @@ func (a *app) introduce(ctx context.Context, s *server) error {
 		Proxy, Admin, Metrics, DataDir, Program string
 		Variables                               []string
 	}{
-		Proxy: s.proxyURL() + everywhere(s.listeners.proxy), Admin: urlOf(s.admin, "/"), Metrics: urlOf(s.listeners.metrics, "/metrics"),
+		Proxy: s.proxyURL() + everywhere(s.listeners.proxy), Admin: s.adminURL(), Metrics: urlOf(s.listeners.metrics, "/metrics"),
 		DataDir: s.cfg.DataDir, Program: shellQuoted(os.Args[0]) + a.dataDirFlag(s.cfg.DataDir),
 	}
 	if s.data.fresh && !s.cfg.Production {
@@ -167,6 +167,14 @@ func (a *app) introduce(ctx context.Context, s *server) error {
 	}
 	_, err := io.WriteString(a.out, out.String())
 	return err
+}
+
+// adminURL is where browsers reach the API and the UI, and how else they do.
+func (s *server) adminURL() string {
+	if s.cfg.Admin.PublicURL == "" {
+		return urlOf(s.admin, "/")
+	}
+	return s.cfg.Admin.PublicURL + "/ (from " + urlOf(s.admin, "/") + ")"
 }
 
 // urlOf is where what listens can be reached from this machine, and whether it can
@@ -194,7 +202,7 @@ func everywhere(ln net.Listener) string {
 // warnOfExposure warns of what others can read on the way.
 func (a *app) warnOfExposure(cfg configs.Config) {
 	if at := cfg.Admin.Listen; at.IsValid() && !at.Addr().IsLoopback() {
-		a.warn("the admin API listens on %s through plain HTTP, and whoever is on the way can read admin tokens and credentials: let a TLS proxy on this machine stand before it, with --admin-listen 127.0.0.1:%d", at, at.Port())
+		a.warn("the admin API listens on %s through plain HTTP, and whoever is on the way can read admin tokens and credentials: let a TLS proxy on this machine stand before it, with --admin-listen 127.0.0.1:%d and its URL in --admin-public-url", at, at.Port())
 	}
 }
 

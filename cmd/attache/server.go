@@ -246,27 +246,19 @@ func upstreamRoots(file string) (*x509.CertPool, error) {
 }
 
 func (s *server) newAPI() (*admin.API, error) {
+	listening, _ := netip.ParseAddrPort(address(s.admin)) // zero where it does not
 	return admin.New(admin.Options{
 		Store: s.data.store, Events: events(s.ring), Authority: s.data.authority,
-		Index: s.data.live, Unmatched: s.cfg.Unmatched, Hosts: s.cfg.Admin.Hosts,
+		Index: s.data.live, Unmatched: s.cfg.Unmatched, PublicURL: s.cfg.Admin.PublicURL, Hosts: s.cfg.Admin.Hosts,
 		Instance: admin.Instance{
 			Version: programVersion(), StartedAt: time.Now(), DataDir: s.cfg.DataDir,
 			ProxyAddress: address(s.listeners.proxy), ProxyTLS: s.proxyTLS(), AdminAddress: address(s.admin), MetricsAddress: address(s.listeners.metrics),
 		},
 		OAuth: admin.OAuthOptions{
-			Flows: oauth.NewFlows(s.keeper), Keeper: s.keeper, Endpoint: s.endpoint, CallbackURL: s.callbackURL(),
+			Flows: oauth.NewFlows(s.keeper), Keeper: s.keeper, Endpoint: s.endpoint, CallbackURL: callbackURL(s.cfg.Admin.PublicURL, listening),
 		},
 		Done: s.draining, Logger: s.log,
 	})
-}
-
-// callbackURL is where a browser on this machine brings the answer of an OAuth
-// provider; empty where the API is not reached over TCP.
-func (s *server) callbackURL() string {
-	if s.admin == nil {
-		return ""
-	}
-	return "http://" + reachable(address(s.admin)) + "/oauth/callback"
 }
 
 func (s *server) proxyTLS() bool { return s.cfg.ListenTLS.CertificateFile != "" }
