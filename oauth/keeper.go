@@ -245,13 +245,19 @@ func (k *Keeper) register(c *attache.OAuthClient) {
 		switch g := e.conn.Grant; {
 		case e.flight != nil:
 			e.flight.edited = true
-		case known && g != nil && g.State == attache.GrantConfigError:
+		case known && g != nil && correctable(g):
 			now, _ := k.clock.now()
 			k.planAt(e, now)
 		default:
 			k.plan(e, !known)
 		}
 	}
+}
+
+// correctable tells whether an edit of the OAuth client may be what a grant waits
+// for: the provider refuses the client, or the certificate in the handshake.
+func correctable(g *attache.Grant) bool {
+	return g.State == attache.GrantConfigError || g.State == attache.GrantRetrying && g.ErrorCode == CodeTLS
 }
 
 // Fresh returns a connection's grant with an access token that may be sent. With

@@ -176,6 +176,26 @@ func TestAnEditOfTheClientIsWhatRetriesAConfigError(t *testing.T) {
 	})
 }
 
+func TestAnEditOfTheClientRetriesAHandshakeThatFailed(t *testing.T) {
+	for code, retries := range map[string]bool{oauth.CodeTLS: true, "temporarily_unavailable": false} {
+		t.Run(code, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.disk.put(client(), w.authorized())
+				w.provider.next(says(400, `{"error":"`+code+`"}`, "Retry-After: 86400"))
+				pass(time.Hour)
+				if g := w.grant(); g.State != attache.GrantRetrying || g.ErrorCode != code {
+					t.Fatalf("%s(%s)", g.State, g.ErrorCode)
+				}
+				w.disk.put(client(func(c *attache.OAuthClient) { c.Provider.Certificate = secret.New("") }))
+				pass(time.Second)
+				if now := w.grant().State == attache.GrantActive; now != retries {
+					t.Errorf("after the edit it is %s", w.grant().State)
+				}
+			})
+		})
+	}
+}
+
 func TestAnEditWhileTheProgramWasDownRetriesAConfigError(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.disk.put(client(), w.authorized())
