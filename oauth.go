@@ -26,8 +26,9 @@ const (
 	ClientAuthPrivateKeyJWT ClientAuth = "private_key_jwt" // RFC 7523, section 2.2
 )
 
-// OAuthClient is our registration at a provider. After creation only the client
-// id and the client secret change. URLs may contain {subdomain}.
+// OAuthClient is our registration at a provider. After creation only the client id
+// changes, and what the client proves itself with: the client secret, and the
+// provider's PrivateKey and Certificate. URLs may contain {subdomain}.
 type OAuthClient struct {
 	Integration   string
 	Name          string

@@ -61,7 +61,7 @@ type OAuthClient struct {
 	OAuthClientSecrets
 	CallbackURL string    `json:"callback_url,omitempty" doc:"To register at the provider, where people authorize in a browser that reaches this server." example:"https://attache.example.com/oauth/callback"`
 	CreatedAt   time.Time `json:"created_at" doc:"When it was created."`
-	UpdatedAt   time.Time `json:"updated_at" doc:"When its id or secret was last changed."`
+	UpdatedAt   time.Time `json:"updated_at" doc:"When its id or a secret was last changed."`
 }
 
 // OAuthClientList is every OAuth client of an integration.
@@ -69,10 +69,32 @@ type OAuthClientList struct {
 	OAuthClients []OAuthClient `json:"oauth_clients" nullable:"false" doc:"By name."`
 }
 
-// OAuthClientChange changes what of an OAuth client may change (rule O1).
+// OAuthClientChange changes what of an OAuth client may change (rule O1): its id,
+// and what it proves itself with.
 type OAuthClientChange struct {
 	ClientID     *string      `json:"client_id,omitempty" doc:"Absent: it stays." example:"attache-4712"`
 	ClientSecret *secret.Text `json:"client_secret,omitempty" doc:"Absent: it stays." format:"password"`
+	PrivateKey   *secret.Text `json:"private_key,omitempty" doc:"For private_key_jwt: PKCS #8 in PEM. Absent: it stays." format:"password"`
+	Certificate  *secret.Text `json:"certificate,omitempty" doc:"In the place of another: the certificate chain and its key in PEM. Absent: it stays." format:"password"`
+}
+
+// apply changes c.
+func (ask OAuthClientChange) apply(c *attache.OAuthClient) error {
+	p := &c.Provider
+	if ask.Certificate != nil && ask.Certificate.IsZero() != p.Certificate.IsZero() {
+		return &attache.FieldError{Field: "certificate", Rule: "can be replaced, and neither added nor removed", Remedy: "make another OAuth client"}
+	}
+	if ask.ClientID != nil {
+		c.ClientID = *ask.ClientID
+	}
+	for _, s := range []struct{ to, from *secret.Text }{
+		{&c.ClientSecret, ask.ClientSecret}, {&p.PrivateKey, ask.PrivateKey}, {&p.Certificate, ask.Certificate},
+	} {
+		if s.from != nil {
+			*s.to = *s.from
+		}
+	}
+	return nil
 }
 
 func (OAuthClientChange) refusal(name string) *attache.FieldError {
@@ -185,9 +207,10 @@ func (a *API) oauthClients(api huma.API, all string) {
 	})
 	register(a, api, route{
 		method: http.MethodPatch, path: one, id: "change-oauth-client", tag: tag, role: attache.RoleOperator,
-		summary: "Change an OAuth client's id or secret",
-		text:    "Changes the client id, the client secret, or both; nothing else of an OAuth client ever changes. Connections that wait for a correction go on.",
-		errors:  []int{http.StatusNotFound}, example: map[string]string{"client_secret": "THE-NEW-SECRET"},
+		summary: "Change an OAuth client's id or secrets",
+		text: "Changes the client id, and what the client proves itself with: client secret, private key, certificate. Nothing else of an OAuth client ever changes. " +
+			"Connections keep their grants, and those that wait for a correction go on.",
+		errors: []int{http.StatusNotFound}, example: map[string]string{"client_secret": "THE-NEW-SECRET"},
 	}, a.changeOAuthClient)
 	register(a, api, route{
 		method: http.MethodDelete, path: one, id: "delete-oauth-client", tag: tag, role: attache.RoleOperator,
@@ -216,10 +239,8 @@ func (a *API) createOAuthClient(ctx context.Context, in *CreateOAuthClient) (*Cr
 	if err := errors.Join(err, policy.CheckOAuthClient(&c)); err != nil {
 		return nil, err
 	}
-	if a.OAuth.Endpoint != nil {
-		if err := a.OAuth.Endpoint.CheckClient(c); err != nil {
-			return nil, err
-		}
+	if err := a.usable(c); err != nil {
+		return nil, err
 	}
 	c.Integration = in.Integration
 	c.CreatedAt = now()
@@ -228,6 +249,15 @@ func (a *API) createOAuthClient(ctx context.Context, in *CreateOAuthClient) (*Cr
 		return nil, err
 	}
 	return &Created[OAuthClient]{base + "/integrations/" + c.Integration + "/oauth/clients/" + c.Name, a.showOAuthClient(c)}, nil
+}
+
+// usable fails for a client that is valid, and that no provider can be called
+// with.
+func (a *API) usable(c attache.OAuthClient) error {
+	if a.OAuth.Endpoint == nil {
+		return nil
+	}
+	return a.OAuth.Endpoint.CheckClient(c)
 }
 
 // discover asks the issuer for what is missing.
@@ -254,20 +284,19 @@ func (a *API) discover(ctx context.Context, c *attache.OAuthClient) error {
 func (a *API) changeOAuthClient(ctx context.Context, in *ChangeOAuthClient) (*Answer[OAuthClient], error) {
 	ask := in.Body.value
 	if ask == (OAuthClientChange{}) {
-		return nil, &attache.FieldError{Field: "client_secret", Rule: "is missing, and so is client_id", Remedy: "give what is to change"}
+		return nil, &attache.FieldError{Field: "client_id", Rule: "is missing, and so is every secret", Remedy: "give what is to change"}
 	}
 	var changed attache.OAuthClient
 	err := a.Store.UpdateOAuthClient(ctx, in.Integration, in.Name, func(c *attache.OAuthClient) error {
-		if ask.ClientID != nil {
-			c.ClientID = *ask.ClientID
+		if err := ask.apply(c); err != nil {
+			return err
 		}
-		if ask.ClientSecret != nil {
-			c.ClientSecret = *ask.ClientSecret
+		if err := policy.CheckOAuthClient(c); err != nil {
+			return err
 		}
 		c.UpdatedAt = now()
-		err := policy.CheckOAuthClient(c)
 		changed = *c
-		return err
+		return a.usable(changed)
 	})
 	if err != nil {
 		return nil, err

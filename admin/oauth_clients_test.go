@@ -1,10 +1,17 @@
 package admin_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -130,12 +137,14 @@ func TestBadOAuthRequestsAreExplained(t *testing.T) {
 		"a public client without saying so":  {clients, strings.Replace(`{`+good+`}`, `"client_secret":"s",`, "", 1), field("client_secret", "is empty")},
 		"two things wrong":                   {clients, `{` + good + `,"keepalive":"weekly","audience":"\n"}`, outcome{422, "invalid", []attache.ProblemField{{Field: "keepalive", Rule: "is not a duration"}, {Field: "audience"}}}},
 		"a client of nobody":                 {"POST /api/v1/integrations/nobody/oauth/clients", `{` + good + `}`, outcome{404, "not_found", nil}},
-		"a change of nothing":                {change, `{}`, field("client_secret", "is missing, and so is client_id")},
+		"a change of nothing":                {change, `{}`, field("client_id", "is missing, and so is every secret")},
 		"a change to no id":                  {change, `{"client_id":""}`, field("client_id", "is empty")},
 		"a change to no secret":              {change, `{"client_secret":""}`, field("client_secret", "is empty")},
 		"a change to the placeholder":        {change, `{"client_secret":"[redacted]"}`, field("client_secret", `is the placeholder "[redacted]", not a secret`)},
 		"a change of what never changes":     {change, `{"token_url":"https://example.com/t"}`, field("token_url", "never changes after creation")},
-		"a change of the way to prove it":    {change, `{"client_id":"id","private_key":"k"}`, field("private_key", "never changes after creation")},
+		"a change to another proof":          {change, `{"client_id":"id","private_key":"k"}`, field("private_key", "is only for client_auth private_key_jwt")},
+		"a change of the way to prove it":    {change, `{"client_auth":"private_key_jwt"}`, field("client_auth", "never changes after creation")},
+		"a certificate where there was none": {change, `{"certificate":"c"}`, field("certificate", "can be replaced, and neither added nor removed")},
 		"a change of nobody":                 {"PATCH /api/v1/integrations/bot/oauth/clients/nobody", `{"client_id":"id"}`, outcome{404, "not_found", nil}},
 		"a connection with a token":          {connections, `{"name":"abc","allowed_domain":"a.example.com","oauth_client":"crm","token":"t"}`, field("token", "cannot be given: a connection of type oauth is authorized, not made from an existing token")},
 		"a connection with a refresh token":  {connections, `{"name":"abc","allowed_domain":"a.example.com","oauth_client":"crm","refresh_token":"t"}`, field("refresh_token", "cannot be given: a connection of type oauth is authorized, not made from an existing token")},
@@ -214,4 +223,60 @@ func TestWithoutProvidersTheRestOfTheAPIWorks(t *testing.T) {
 	}
 	must(t, c.DeleteConnection(t.Context(), "bot", attache.OAuth, "tickets"))
 	must(t, c.DeleteOAuthClient(t.Context(), "bot", "crm"))
+}
+
+// pemOf is a new private key in PKCS #8, and a certificate of it with the key
+// behind, both in PEM.
+func pemOf(t testing.TB, curve elliptic.Curve) (key, certificate secret.Text) {
+	t.Helper()
+	made, err := ecdsa.GenerateKey(curve, rand.Reader)
+	must(t, err)
+	key, err = secret.FromPrivateKey(made)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, made.Public(), made)
+	must(t, err)
+	return key, secret.Concat(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))), key)
+}
+
+func TestAClientsKeyAndCertificateCanBeReplaced(t *testing.T) {
+	s := startOAuth(t)
+	c := s.client()
+	oldKey, oldCertificate := pemOf(t, elliptic.P256())
+	newKey, newCertificate := pemOf(t, elliptic.P256())
+	unusable, _ := pemOf(t, elliptic.P521())
+	ask := crm()
+	ask.Name, ask.ClientAuth, ask.ClientSecret = "signed", attache.ClientAuthPrivateKeyJWT, secret.Outgoing{}
+	ask.PrivateKey.Text, ask.Certificate.Text = oldKey, oldCertificate
+	_, err := c.CreateOAuthClient(t.Context(), "bot", ask)
+	must(t, err)
+	for _, step := range []struct {
+		sentence         string
+		change           client.OAuthClientUpdate
+		refused          string // the field; empty: none
+		key, certificate secret.Text
+	}{
+		{"a key", client.OAuthClientUpdate{PrivateKey: secret.Outgoing{Text: newKey}}, "", newKey, oldCertificate},
+		{"a certificate", client.OAuthClientUpdate{Certificate: secret.Outgoing{Text: newCertificate}}, "", newKey, newCertificate},
+		{"a key that nobody signs with", client.OAuthClientUpdate{PrivateKey: secret.Outgoing{Text: unusable}}, "private_key", newKey, newCertificate},
+		{"a certificate without a key", client.OAuthClientUpdate{Certificate: outgoing("7b1f")}, "certificate", newKey, newCertificate},
+		{"a secret, which is not used", client.OAuthClientUpdate{ClientSecret: outgoing("7b1f")}, "client_secret", newKey, newCertificate},
+		{"the id alone", client.OAuthClientUpdate{ClientID: "another"}, "", newKey, newCertificate},
+	} {
+		_, err := c.UpdateOAuthClient(t.Context(), "bot", "signed", step.change)
+		if step.refused == "" {
+			must(t, err)
+		} else if p := refusal(t, err); len(p.Errors) != 1 || p.Errors[0].Field != step.refused {
+			t.Errorf("%s: refused with %+v", step.sentence, p)
+		}
+		kept, err := s.store.OAuthClient(t.Context(), "bot", "signed")
+		must(t, err)
+		if !kept.Provider.PrivateKey.Equal(step.key) || !kept.Provider.Certificate.Equal(step.certificate) {
+			t.Errorf("%s: not what is stored afterwards", step.sentence)
+		}
+	}
+	if got := s.raw("PATCH", "/api/v1/integrations/bot/oauth/clients/signed", `{"certificate":""}`, as(s.token(attache.RoleOperator))); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("that there is none is answered with %d", got.status)
+	}
+	leaks(t, "the log", s.log.String())
 }

@@ -66,6 +66,8 @@ type NewOAuthClient struct {
 type OAuthClientUpdate struct {
 	ClientID     string          `json:"client_id,omitempty"`
 	ClientSecret secret.Outgoing `json:"client_secret,omitzero"`
+	PrivateKey   secret.Outgoing `json:"private_key,omitzero"` // PKCS #8 in PEM
+	Certificate  secret.Outgoing `json:"certificate,omitzero"` // certificate chain and key in PEM
 }
 
 func oauthClients(integration string, more ...string) []string {
@@ -91,7 +93,7 @@ func (c *Client) CreateOAuthClient(ctx context.Context, integration string, in N
 	return call[OAuthClient](ctx, c.patient(), http.MethodPost, in, oauthClients(integration)...)
 }
 
-// UpdateOAuthClient changes the client id, the client secret, or both.
+// UpdateOAuthClient changes the client id and secrets.
 func (c *Client) UpdateOAuthClient(ctx context.Context, integration, name string, in OAuthClientUpdate) (OAuthClient, error) {
 	return call[OAuthClient](ctx, c, http.MethodPatch, in, oauthClients(integration, name)...)
 }

@@ -244,6 +244,22 @@ func TestSubscribersAreToldEveryChangeOfAGrant(t *testing.T) {
 	}
 }
 
+func TestWhatAnOAuthClientProvesItselfWithCanBeReplaced(t *testing.T) {
+	s := withOAuth(t)
+	want := oauthClient("bot", "client")
+	want.ClientID, want.ClientSecret = "another", secret.New("another")
+	want.Provider.PrivateKey, want.Provider.Certificate = secret.New("another key"), secret.New("another certificate")
+	must(t, s.UpdateOAuthClient(t.Context(), "bot", "client", func(c *attache.OAuthClient) error {
+		*c = want
+		return nil
+	}))
+	got, err := s.OAuthClient(t.Context(), "bot", "client")
+	must(t, err)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestUpdateConnectionLeavesTheGrantAlone(t *testing.T) {
 	s := withOAuth(t)
 	must(t, s.CreateConnection(t.Context(), authorized("bot", "p", 1)))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"attache"
+	"attache/secret"
 )
 
 // errNoOAuthClient: an oauth connection was to use a client that is not there.
@@ -63,8 +64,9 @@ func (s *Store) OAuthClient(ctx context.Context, integration, name string) (c at
 }
 
 // UpdateOAuthClient reads an OAuth client, lets update change its client id and
-// client secret, and writes it back, with no other write in between. It does not
-// set UpdatedAt; update does. An error of update is returned as it is and nothing
+// what it proves itself with, which is its client secret, private key and
+// certificate, and writes it back, with no other write in between. It does not set
+// UpdatedAt; update does. An error of update is returned as it is and nothing
 // is written; the change of another field is an [attache.FieldError]. update must
 // not call the store, and may be called more than once.
 func (s *Store) UpdateOAuthClient(ctx context.Context, integration, name string, update func(*attache.OAuthClient) error) error {
@@ -173,9 +175,15 @@ func sameRegistration(before, after attache.OAuthClient) error {
 		{"auth_url", before.AuthURL == after.AuthURL},
 		{"token_url", before.TokenURL == after.TokenURL},
 		{"default_scopes", before.DefaultScopes == after.DefaultScopes},
-		{"provider", reflect.DeepEqual(before.Provider, after.Provider)},
+		{"provider", reflect.DeepEqual(withoutProof(before.Provider), withoutProof(after.Provider))},
 		{"created_at", before.CreatedAt.Equal(after.CreatedAt)},
 	})
+}
+
+// withoutProof is p without what takes the place of a client secret.
+func withoutProof(p attache.Provider) attache.Provider {
+	p.PrivateKey, p.Certificate = secret.Text{}, secret.Text{}
+	return p
 }
 
 func oauthClientError(name string, err error) error {

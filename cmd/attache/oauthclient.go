@@ -132,7 +132,7 @@ func oauthClientDetails(c client.OAuthClient) table {
 		{"Resource", c.Resource},
 		{"Kept alive every", c.Keepalive},
 		{"Created", moment(c.CreatedAt)},
-		{"Client ID, secret set", moment(c.UpdatedAt)},
+		{"Client ID, secrets set", moment(c.UpdatedAt)},
 	} {
 		t.addKnown(row[0], row[1])
 	}

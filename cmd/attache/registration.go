@@ -11,6 +11,7 @@ import (
 	"attache"
 	"attache/client"
 	"attache/policy"
+	"attache/secret"
 )
 
 func newOAuthClientCreate(a *app) *cobra.Command {
@@ -25,7 +26,7 @@ connection fills in with --subdomain.
 
 The client secret is asked for on a terminal, without showing it; elsewhere it comes from
 --secret-file. It is never an argument. A public client has none: --client-auth none. Client id
-and secret can be changed later (attache client update), and nothing else.`,
+and secrets can be changed later (attache client update), and nothing else.`,
 		Example: `  attache client create helpdesk --client-id my_app --auth-url 'https://{subdomain}.zendesk.com/oauth/authorizations/new' \
       --token-url 'https://{subdomain}.zendesk.com/oauth/tokens' --default-scopes 'read write'
   attache client create sso --issuer https://id.example.com --client-id attache --client-auth none
@@ -76,27 +77,27 @@ func afterRegistration(c client.OAuthClient, integration string) string {
 func newOAuthClientUpdate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update NAME",
-		Short: "Change the client id or the client secret of an OAuth client",
-		Long: `Change the client id, the client secret, or both. Without a flag the secret is asked for on a
-terminal, without showing it. Connections keep their grants, and those that the provider
-refused because of the old ones are tried again.`,
+		Short: "Change the client id of an OAuth client, or what it proves itself with",
+		Long: `Change the client id, and what the client proves itself with: the client secret, the private key
+of --client-auth private_key_jwt, the certificate. Without a flag the client secret is asked for
+on a terminal, without showing it. Connections keep their grants, and those that the provider
+refused because of what has changed are tried again.`,
 		Example: `  attache client update helpdesk --secret-file new-secret.txt
-  attache client update helpdesk --client-id my_other_app --secret-file -`,
+  attache client update helpdesk --client-id my_other_app --secret-file -
+  attache client update bank --private-key-file new-key.pem --certificate-file new-certificate.pem`,
 		Args: exactly("NAME"),
 	}
 	integration := a.integrationFlag(cmd)
 	a.completeName(cmd, oauthClientNames(integration))
 	var in client.OAuthClientUpdate
-	var secretFrom secretFile
 	cmd.Flags().StringVar(&in.ClientID, "client-id", "", "new client `ID`")
-	clientSecretFlag(cmd, &secretFrom)
+	secrets := newSecretFlags(cmd)
 	completeWith(cmd, "client-id", cobra.NoFileCompletions)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		if secretFrom != "" || in.ClientID == "" {
-			if in.ClientSecret.Text, err = a.readSecret(cmd.Context(), "secret-file", secretFrom, "client secret"); err != nil {
-				return err
-			}
+		secrets.asks = in.ClientID == "" && secrets.privateKey == "" && secrets.certificate == ""
+		if in.ClientSecret.Text, in.PrivateKey.Text, in.Certificate.Text, err = secrets.read(cmd.Context(), a); err != nil {
+			return err
 		}
 		return a.withAPI(cmd, func(ctx context.Context, c *client.Client) error {
 			changed, err := c.UpdateOAuthClient(ctx, *integration, args[0], in)
@@ -110,31 +111,68 @@ refused because of the old ones are tried again.`,
 	return cmd
 }
 
-func clientSecretFlag(cmd *cobra.Command, from *secretFile) {
-	cmd.Flags().StringVar((*string)(from), "secret-file", "", "`FILE` that holds the client secret, or - for standard input; one line break at its end is not part of it")
+// secretFlags name where an OAuth client's secrets are.
+type secretFlags struct {
+	secret, privateKey, certificate secretFile
+	asks                            bool // for the client secret, where no file is named
+}
+
+func newSecretFlags(cmd *cobra.Command) *secretFlags {
+	s, flags := new(secretFlags), cmd.Flags()
+	flags.StringVar((*string)(&s.secret), "secret-file", "", "`FILE` that holds the client secret, or - for standard input; one line break at its end is not part of it")
+	flags.StringVar((*string)(&s.privateKey), "private-key-file", "", "`FILE` with the key of --client-auth private_key_jwt: PKCS #8 in PEM; or - for standard input")
+	flags.StringVar((*string)(&s.certificate), "certificate-file", "", "`FILE` with a certificate chain and its key in PEM, which the token endpoint wants to see; or - for standard input")
+	return s
+}
+
+// read reads the secrets. Those that no flag is about stay empty.
+func (s *secretFlags) read(ctx context.Context, a *app) (clientSecret, privateKey, certificate secret.Text, err error) {
+	fromStdin := 0
+	for _, from := range []secretFile{s.secret, s.privateKey, s.certificate} {
+		if from == stdin {
+			fromStdin++
+		}
+	}
+	if fromStdin > 1 {
+		err = usagef("only one of --secret-file, --private-key-file and --certificate-file can read standard input")
+		return clientSecret, privateKey, certificate, err
+	}
+	for _, one := range []struct {
+		to          *secret.Text
+		from        secretFile
+		asks        bool
+		flag, label string
+	}{
+		{&privateKey, s.privateKey, false, "private-key-file", "private key"},
+		{&certificate, s.certificate, false, "certificate-file", "certificate"},
+		{&clientSecret, s.secret, s.asks, "secret-file", "client secret"},
+	} {
+		if one.from == "" && !one.asks {
+			continue
+		}
+		if *one.to, err = a.readSecret(ctx, one.flag, one.from, one.label); err != nil {
+			break
+		}
+	}
+	return clientSecret, privateKey, certificate, err
 }
 
 // registrationFlags are what an OAuth client is made of.
 type registrationFlags struct {
-	in          client.NewOAuthClient
-	secret      secretFile
-	privateKey  secretFile
-	certificate secretFile
-	noPKCE      bool
-	keepalive   lifetime
+	in        client.NewOAuthClient
+	secrets   *secretFlags
+	noPKCE    bool
+	keepalive lifetime
 }
 
 func newRegistrationFlags(cmd *cobra.Command) *registrationFlags {
-	r := new(registrationFlags)
+	r := &registrationFlags{secrets: newSecretFlags(cmd)}
 	in, flags := &r.in.Registration, cmd.Flags()
 	in.GrantType = attache.AuthorizationCode
 	choiceFlag(cmd, &in.GrantType, flagName{long: "grant-type"}, "how tokens are got", attache.AuthorizationCode, attache.ClientCredentials)
 	choiceFlag(cmd, &in.ClientAuth, flagName{long: "client-auth"}, "how the client proves itself (default basic)",
 		attache.ClientAuthBasic, attache.ClientAuthPost, attache.ClientAuthNone, attache.ClientAuthPrivateKeyJWT)
 	choiceFlag(cmd, &in.TokenBody, flagName{long: "token-body"}, "how token requests are written (default form)", "form", "json")
-	clientSecretFlag(cmd, &r.secret)
-	flags.StringVar((*string)(&r.privateKey), "private-key-file", "", "`FILE` with the key of --client-auth private_key_jwt: PKCS #8 in PEM; or - for standard input")
-	flags.StringVar((*string)(&r.certificate), "certificate-file", "", "`FILE` with a certificate chain and its key in PEM, which the token endpoint wants to see; or - for standard input")
 	flags.BoolVar(&r.noPKCE, "no-pkce", false, "the provider fails on PKCE (RFC 7636)")
 	flags.Var(&r.keepalive, "keepalive", "`TIME` after which a grant that nobody uses is refreshed, such as 36h or 3d (default 7d)")
 	for _, p := range []struct {
@@ -173,15 +211,6 @@ func newRegistrationFlags(cmd *cobra.Command) *registrationFlags {
 // read reads the secrets of a new OAuth client, and asks for the client secret
 // where there has to be one.
 func (r *registrationFlags) read(ctx context.Context, a *app) (in client.NewOAuthClient, err error) {
-	fromStdin := 0
-	for _, from := range []secretFile{r.secret, r.privateKey, r.certificate} {
-		if from == stdin {
-			fromStdin++
-		}
-	}
-	if fromStdin > 1 {
-		return in, usagef("only one of --secret-file, --private-key-file and --certificate-file can read standard input")
-	}
 	in = r.in
 	if r.noPKCE {
 		in.PKCE = new(bool)
@@ -189,19 +218,8 @@ func (r *registrationFlags) read(ctx context.Context, a *app) (in client.NewOAut
 	if r.keepalive != 0 {
 		in.Keepalive = time.Duration(r.keepalive).String()
 	}
-	if r.privateKey != "" {
-		if in.PrivateKey.Text, err = a.readSecret(ctx, "private-key-file", r.privateKey, "private key"); err != nil {
-			return in, err
-		}
-	}
-	if r.certificate != "" {
-		if in.Certificate.Text, err = a.readSecret(ctx, "certificate-file", r.certificate, "certificate"); err != nil {
-			return in, err
-		}
-	}
-	if r.secret != "" || in.ClientAuth != attache.ClientAuthNone && in.ClientAuth != attache.ClientAuthPrivateKeyJWT {
-		in.ClientSecret.Text, err = a.readSecret(ctx, "secret-file", r.secret, "client secret")
-	}
+	r.secrets.asks = in.ClientAuth != attache.ClientAuthNone && in.ClientAuth != attache.ClientAuthPrivateKeyJWT
+	in.ClientSecret.Text, in.PrivateKey.Text, in.Certificate.Text, err = r.secrets.read(ctx, a)
 	return in, err
 }
 
