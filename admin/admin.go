@@ -134,6 +134,9 @@ type Options struct {
 	// Done ends the event streams when it is closed, as the server begins to shut
 	// down. Nil: they end with their clients.
 	Done <-chan struct{}
+	// Later does what an answer does not wait for; the task's context ends before the
+	// server does. It must not block. Nil: answers wait, for some seconds.
+	Later func(task func(context.Context))
 	// Logger gets one record for each change and for each failed authentication,
 	// and the causes of 500s.
 	Logger *slog.Logger

@@ -64,11 +64,10 @@ func (a *API) integrations(api huma.API) {
 	register(a, api, route{
 		method: http.MethodDelete, path: one, id: "delete-integration", tag: tag, role: attache.RoleAdmin,
 		summary: "Delete an integration",
-		text:    "Deletes an integration with all its access tokens and connections. Open tunnels feel it at their next request.",
-		status:  http.StatusNoContent, errors: []int{http.StatusNotFound},
-	}, func(ctx context.Context, in *IntegrationPath) (*Empty, error) {
-		return nil, a.Store.DeleteIntegration(ctx, in.Integration)
-	})
+		text: "Deletes an integration with all its access tokens, connections and OAuth clients. Open tunnels feel it at their next request. " +
+			"Grants are revoked at their providers afterwards, where that can be; the answer does not wait for it, and the log tells how it went.",
+		status: http.StatusNoContent, errors: []int{http.StatusNotFound},
+	}, a.deleteIntegration)
 }
 
 func (a *API) listIntegrations(ctx context.Context, _ *struct{}) (*Answer[IntegrationList], error) {
@@ -102,6 +101,17 @@ func (a *API) showIntegration(ctx context.Context, in *IntegrationPath) (*Answer
 		}
 	}
 	return nil, attache.ErrNotFound
+}
+
+func (a *API) deleteIntegration(ctx context.Context, in *IntegrationPath) (*Empty, error) {
+	// What has begun is done, whether or not somebody waits for it.
+	ctx = context.WithoutCancel(ctx)
+	revocations := a.revocations(ctx, in.Integration) // with what is about to go
+	if err := a.Store.DeleteIntegration(ctx, in.Integration); err != nil {
+		return nil, err
+	}
+	a.revokeLater(ctx, in.Integration, revocations)
+	return nil, nil
 }
 
 // now is a time as the API shows it, and as it comes back from the store.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 // OAuthOptions are what reaches OAuth providers. Without Flows nobody can
 // authorize a connection, without Endpoint no URLs are discovered, and without
-// Keeper no grant is revoked before it is deleted; the rest works.
+// Keeper no grant is revoked when it is deleted; the rest works.
 type OAuthOptions struct {
 	Flows    *oauth.Flows
 	Keeper   *oauth.Keeper
@@ -25,8 +26,12 @@ type OAuthOptions struct {
 	CallbackURL string
 }
 
-// revocationTime is how long a deletion waits for a provider.
-const revocationTime = 10 * time.Second
+const (
+	// revocationTime is how long a deletion waits for providers.
+	revocationTime = 10 * time.Second
+	// revocationsTime bounds what a deletion does not wait for.
+	revocationsTime = 10 * time.Minute
+)
 
 // OAuthRequest makes a connection of type oauth, which somebody then authorizes,
 // or which gets its own tokens where its client has the grant type
@@ -107,10 +112,63 @@ func (a *API) revoke(ctx context.Context, c attache.Connection) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, revocationTime)
 	defer cancel()
-	if err := a.OAuth.Keeper.Revoke(ctx, c.Integration, c.Name); err != nil {
-		a.Logger.WarnContext(ctx, "revocation failed: the provider may hold on to the grant",
-			"integration", c.Integration, "connection", c.Name, "error", err)
+	r, err := a.OAuth.Keeper.Revocation(ctx, &c)
+	if err == nil && r != nil {
+		err = r.Revoke(ctx)
 	}
+	if err != nil {
+		a.notRevoked(ctx, c, err)
+	}
+}
+
+func (a *API) notRevoked(ctx context.Context, c attache.Connection, err error) {
+	a.Logger.WarnContext(ctx, "revocation failed: the provider may hold on to the grant",
+		"integration", c.Integration, "connection", c.Name, "error", err)
+}
+
+// revocations are those of all grants of an integration. What keeps it from being
+// known is logged, and keeps nobody from deleting.
+func (a *API) revocations(ctx context.Context, integration string) []*oauth.Revocation {
+	revocable := func(c attache.OAuthClient) bool { return c.Provider.RevocationURL != "" }
+	clients, err := a.Store.OAuthClients(ctx, integration)
+	if err != nil || a.OAuth.Keeper == nil || !slices.ContainsFunc(clients, revocable) {
+		return nil // that there is no such integration, the deletion finds out
+	}
+	var all []*oauth.Revocation
+	for c, err := range a.connectionsAfter(ctx, integration, "") {
+		var r *oauth.Revocation
+		if err == nil {
+			r, err = a.OAuth.Keeper.Revocation(ctx, &c)
+		}
+		switch {
+		case err != nil:
+			a.notRevoked(ctx, c, err)
+		case r != nil:
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// revokeLater tells providers that an integration has been deleted.
+func (a *API) revokeLater(ctx context.Context, integration string, all []*oauth.Revocation) {
+	if len(all) == 0 {
+		return
+	}
+	later, within := a.Later, revocationsTime
+	if later == nil {
+		later, within = func(task func(context.Context)) { task(ctx) }, revocationTime
+	}
+	later(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		if failed, err := oauth.RevokeAll(ctx, all); failed > 0 {
+			a.Logger.WarnContext(ctx, "revocation failed: providers may hold on to grants",
+				"integration", integration, "grants", len(all), "failed", failed, "error", err)
+			return
+		}
+		a.Logger.InfoContext(ctx, "grants revoked", "integration", integration, "grants", len(all))
+	})
 }
 
 // oauthFailure is how an error of package oauth is answered; nil: it is none.

@@ -40,6 +40,7 @@ type provider struct {
 	script  []http.HandlerFunc // for the next requests of the token and device URLs, one each
 	revoked []string           // tokens
 	outage  bool
+	revoke  http.HandlerFunc // what it does when it is told; nil: it takes note
 }
 
 func newProvider(t testing.TB) *provider {
@@ -74,6 +75,12 @@ func (p *provider) fails(outage bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.outage = outage
+}
+
+func (p *provider) revokes(h http.HandlerFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revoke = h
 }
 
 func (p *provider) revocations() []string {
@@ -127,6 +134,10 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"verification_uri_complete": "https://example.com/go?code=WDJB-MJHT", "expires_in": 600, "interval": 0.01,
 		})(w, r)
 	case "/revoke":
+		if p.revoke != nil {
+			p.revoke(w, r)
+			return
+		}
 		p.revoked = append(p.revoked, r.PostFormValue("token"))
 	case "/token":
 		p.token(w, r)

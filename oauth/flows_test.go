@@ -277,25 +277,3 @@ func TestDeviceAnswersThatAreRefused(t *testing.T) {
 		})
 	}
 }
-
-func TestARevocationTellsTheProvider(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		revocable := client(func(c *attache.OAuthClient) { c.Provider.RevocationURL = "https://example.com/revoke" })
-		w.disk.put(revocable, w.authorized())
-		w.provider.next(says(200, ""), says(503, ""))
-		if err := w.keeper.Revoke(t.Context(), "bot", "crm"); err != nil {
-			t.Error(err)
-		}
-		if got := w.provider.seen()[0]; got.form.Get("token") != "a.refresh.1."+canary || got.path != "/revoke" {
-			t.Errorf("the request is %+v", got)
-		}
-		var failed *oauth.Error
-		if err := w.keeper.Revoke(t.Context(), "bot", "crm"); !errors.As(err, &failed) || failed.Kind != oauth.TryLater {
-			t.Errorf("in an outage: %v", err)
-		}
-		w.disk.put(client())
-		if err := w.keeper.Revoke(t.Context(), "bot", "crm"); err != nil || len(w.provider.seen()) != 2 {
-			t.Errorf("without a revocation URL: %v", err)
-		}
-	})
-}

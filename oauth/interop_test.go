@@ -282,7 +282,15 @@ func livesUntilRevoked(t *testing.T, o *office) {
 	}
 	o.checkWorks(t, "lasting")
 
-	if err := o.keeper.Revoke(t.Context(), "bot", "lasting"); err != nil {
+	c, err := o.store.Connection(t.Context(), "bot", "lasting")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := o.keeper.Revocation(t.Context(), &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Revoke(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	o.checkEnded(t, "lasting")

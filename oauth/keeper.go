@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"attache"
-	"attache/secret"
 )
 
 // ErrStopped: the keeper has ended, and refreshes nothing any more.
@@ -371,31 +370,6 @@ func (k *Keeper) Adopt(ctx context.Context, integration, connection string, t To
 	return nil
 }
 
-// Revoke tells the provider that a connection's grant is no longer used, where
-// the OAuth client has a revocation URL (RFC 7009). The grant stays stored: it is
-// for who deletes the connection next.
-func (k *Keeper) Revoke(ctx context.Context, integration, connection string) error {
-	c, client, err := k.load(ctx, key{integration, connection})
-	if err != nil || c.Grant == nil {
-		return err
-	}
-	token := c.Grant.RefreshToken
-	if token.IsZero() {
-		token = c.Grant.AccessToken
-	}
-	return client.Revoke(ctx, token)
-}
-
-// load reads a connection and readies its OAuth client.
-func (k *Keeper) load(ctx context.Context, id key) (attache.Connection, *Client, error) {
-	c, err := k.storage.Connection(ctx, id.integration, id.name)
-	if err != nil {
-		return attache.Connection{}, nil, err
-	}
-	client, err := k.client(ctx, &c)
-	return c, client, err
-}
-
 func (k *Keeper) client(ctx context.Context, c *attache.Connection) (*Client, error) {
 	registered, err := k.storage.OAuthClient(ctx, c.Integration, c.OAuthClient)
 	if err != nil {
@@ -421,12 +395,4 @@ func (k *Keeper) tell(id key, before attache.GrantState, g attache.Grant, took t
 		RetryAt:     g.RetryAt,
 		Took:        took,
 	})
-}
-
-// revokeLost gives back tokens that came for a connection that is gone.
-func revokeLost(ctx context.Context, client *Client, t Token) {
-	for _, token := range []secret.Text{t.Refresh, t.Access} {
-		// Whether it works out changes nothing: nobody is left to be told.
-		_ = client.Revoke(ctx, token)
-	}
 }

@@ -75,8 +75,9 @@ func newIntegrationDelete(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete an integration and all that it owns",
-		Long: "Delete an integration with its connections and access tokens. Its clients are refused\n" +
-			"from their next request on.",
+		Long: "Delete an integration with its connections, OAuth clients and access tokens. Its clients are refused\n" +
+			"from their next request on. Providers that have a revocation URL are told that its grants are no\n" +
+			"longer used: afterwards, in the background where a server runs, whose log says how it went.",
 		Example: "  attache integration delete support-bot --yes",
 		Args:    exactly("NAME"),
 	}

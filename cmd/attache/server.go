@@ -48,6 +48,7 @@ type server struct {
 	ready    atomic.Bool
 	yields   bool          // it is a background server, and ends for another
 	draining chan struct{} // closed when the server begins to end
+	errands  chan errand
 }
 
 // newServer opens and assembles everything and begins nothing. Run it, and
@@ -57,6 +58,7 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 		cfg: cfg, log: log,
 		idle:     &idle{last: time.Now()},
 		draining: make(chan struct{}),
+		errands:  make(chan errand, maxErrands),
 		unfollow: func() {},
 	}
 	defer func() {
@@ -257,7 +259,7 @@ func (s *server) newAPI() (*admin.API, error) {
 		OAuth: admin.OAuthOptions{
 			Flows: oauth.NewFlows(s.keeper), Keeper: s.keeper, Endpoint: s.endpoint, CallbackURL: callbackURL(s.cfg.Admin.PublicURL, listening),
 		},
-		Done: s.draining, Logger: s.log,
+		Done: s.draining, Later: s.later, Logger: s.log,
 	})
 }
 

@@ -48,6 +48,7 @@ func (s *server) run(ctx context.Context) error {
 	}
 	serve(func(ctx context.Context) error { return s.proxy.Serve(ctx, s.listeners.proxy) })
 	serve(s.keeper.Run)
+	serve(s.runErrands)
 	serve(s.serving(s.socket, s.socketHandler()))
 	if s.admin != nil {
 		serve(s.serving(s.admin, s.idle.watching(s.api)))
@@ -82,6 +83,40 @@ func within(d time.Duration, f func() error) error {
 		return err
 	case <-timeout.C:
 		return errSlowEnd
+	}
+}
+
+// errand is what nobody waits for. It ends with its context.
+type errand = func(context.Context)
+
+// maxErrands bounds those that wait for the ones before.
+const maxErrands = 64
+
+// later runs an errand when those before are done.
+func (s *server) later(e errand) {
+	select {
+	case s.errands <- e:
+	default:
+		s.log.Warn("too much is waiting to be done in the background: this is not done", "waiting", maxErrands)
+	}
+}
+
+// runErrands runs errands until ctx ends. Those that wait then are run all the
+// same, for they may have something to say about not being done.
+func (s *server) runErrands(ctx context.Context) error {
+	for {
+		select {
+		case e := <-s.errands:
+			e(ctx)
+			continue
+		default:
+		}
+		select {
+		case e := <-s.errands:
+			e(ctx)
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 

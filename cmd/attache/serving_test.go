@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -24,4 +26,24 @@ func TestAServerIsAliveFromStartToEndAndReadyBetween(t *testing.T) {
 	end()
 	answers("/readyz", http.StatusServiceUnavailable)
 	answers("/healthz", http.StatusOK)
+}
+
+func TestErrandsThatWaitAtTheEndAreToldSo(t *testing.T) {
+	s := newTestServer(t)
+	end := running(t, s)
+	ran := make(chan error)
+	s.later(func(ctx context.Context) {
+		<-ctx.Done()
+		ran <- nil
+	})
+	s.later(func(ctx context.Context) { ran <- ctx.Err() })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		end()
+	}()
+	if err := errors.Join(<-ran, <-ran); !errors.Is(err, context.Canceled) {
+		t.Errorf("the errand that waited got %v", err)
+	}
+	<-ended
 }
