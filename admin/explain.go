@@ -75,7 +75,8 @@ func (a *API) explainRequest(ctx context.Context, in *WithBody[ExplainRequest]) 
 	if _, err := a.showIntegration(ctx, &IntegrationPath{ask.Integration}); err != nil {
 		return nil, err
 	}
-	d, candidates := decide(a.Index.Current(), policy.Query{
+	index := a.Index.Current()
+	d, candidates := decide(index, policy.Query{
 		Integration: ask.Integration, Connection: ask.Connection, Target: target,
 		Method: strings.ToUpper(cmp.Or(ask.Method, http.MethodGet)), Unmatched: a.Unmatched,
 	})
@@ -87,9 +88,7 @@ func (a *API) explainRequest(ctx context.Context, in *WithBody[ExplainRequest]) 
 		out.Connection = d.Connection.Name
 	}
 	if d.Action == attache.Inject {
-		if out.Strips, err = a.stripped(ctx, d.Connection); err != nil {
-			return nil, err
-		}
+		out.Strips = stripped(index, d.Connection)
 	}
 	return answer(out), nil
 }
@@ -116,25 +115,11 @@ func targetOf(raw string) (attache.Target, error) {
 // stripped lists what the proxy takes out of a request that gets a connection's
 // credential: the headers known for credentials, those of its integration's
 // connections, and cookies where it says so.
-func (a *API) stripped(ctx context.Context, chosen *attache.Connection) ([]string, error) {
-	headers := policy.KnownCredentialHeaders()
+func stripped(index *policy.Index, chosen *attache.Connection) []string {
+	headers := index.Strips(chosen.Integration).Headers()
 	if chosen.StripCookies {
 		headers = append(headers, "Cookie")
+		slices.Sort(headers)
 	}
-	have := map[string]bool{}
-	for _, h := range headers {
-		have[strings.ToLower(h)] = true
-	}
-	for c, err := range a.connectionsAfter(ctx, chosen.Integration, "") {
-		if err != nil {
-			return nil, err
-		}
-		name, _ := c.Header()
-		if lower := strings.ToLower(name); !have[lower] {
-			have[lower] = true
-			headers = append(headers, name)
-		}
-	}
-	slices.Sort(headers)
-	return headers, nil
+	return headers
 }

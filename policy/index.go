@@ -19,6 +19,7 @@ import (
 type Index struct {
 	integrations trie[string, *integration]
 	tokens       trie[attache.TokenHash, attache.AccessToken]
+	connections  int
 }
 
 // integration is what one integration owns. It is immutable.
@@ -27,6 +28,7 @@ type integration struct {
 	names   trie[string, *entry]
 	domains trie[place, *group]
 	strips  StripSet
+	size    int // of names
 }
 
 // place is where connections are found for a target: under each of their ports,
@@ -123,6 +125,7 @@ func (ix Index) apply(b *batch, ch attache.Change) Index {
 			ix.tokens = ix.tokens.without(b, hash)
 		}
 		ix.integrations = ix.integrations.without(b, name)
+		ix.connections -= old.size
 	case ch.AccessToken != nil:
 		in, t := *ix.integration(ch.AccessToken.Integration), *ch.AccessToken
 		if ch.Deleted {
@@ -132,10 +135,12 @@ func (ix Index) apply(b *batch, ch attache.Change) Index {
 		}
 		ix.integrations = ix.integrations.with(b, t.Integration, &in)
 	case ch.Connection != nil:
-		in := ix.integration(ch.Connection.Integration).without(b, ch.Connection.Name)
+		old := ix.integration(ch.Connection.Integration)
+		in := old.without(b, ch.Connection.Name)
 		if !ch.Deleted {
 			in = in.with(b, newEntry(ch.Connection))
 		}
+		ix.connections += in.size - old.size
 		ix.integrations = ix.integrations.with(b, ch.Connection.Integration, &in)
 	}
 	return ix
@@ -152,6 +157,7 @@ func (ix *Index) integration(name string) *integration {
 
 func (in integration) with(b *batch, e *entry) integration {
 	in.names = in.names.with(b, e.connection.Name, e)
+	in.size++
 	in.strips = in.strips.counting(b, e.connection, 1)
 	for p := range e.places() {
 		g, ok := in.domains.get(p)
@@ -172,6 +178,7 @@ func (in integration) without(b *batch, name string) integration {
 		return in
 	}
 	in.names = in.names.without(b, name)
+	in.size--
 	in.strips = in.strips.counting(b, e.connection, -1)
 	for p := range e.places() {
 		g, _ := in.domains.get(p)
@@ -192,6 +199,9 @@ func (in integration) without(b *batch, name string) integration {
 func (ix *Index) AccessToken(h attache.TokenHash) (attache.AccessToken, bool) {
 	return ix.tokens.get(h)
 }
+
+// Connections is how many there are, of all integrations.
+func (ix *Index) Connections() int { return ix.connections }
 
 // Strips is the set of headers that go from a request that gets one of the
 // integration's credentials.

@@ -91,6 +91,9 @@ func (m *model) agree(t *rapid.T, ix *policy.Index) {
 			t.Fatalf("token %d is %v %v, want %v %v", i, got, ok, want, wantOK)
 		}
 	}
+	if got := ix.Connections(); got != len(m.connections) {
+		t.Fatalf("there are %d connections, want %d", got, len(m.connections))
+	}
 	host := hosts().Draw(t, "host")
 	for _, integration := range []string{"bot", "cat"} {
 		for _, port := range []uint16{443, 8443} {
@@ -224,6 +227,8 @@ func TestLiveIsReadWhileItChanges(t *testing.T) {
 func TestStrips(t *testing.T) {
 	strips := policy.Compile(changes(
 		connection("api", "api.example.com", func(c *attache.Connection) { c.HeaderName = "X-Our_Key" }),
+		connection("again", "api.example.net", func(c *attache.Connection) { c.HeaderName = "x-our-key" }),
+		connection("known", "api.example.net", func(c *attache.Connection) { c.HeaderName = "x_api_key" }),
 		connection("other", "api.example.org", func(c *attache.Connection) { c.Integration, c.HeaderName = "cat", "X-Cat" }),
 	)).Strips("bot")
 	for sentence, c := range map[string]struct {
@@ -252,6 +257,11 @@ func TestStrips(t *testing.T) {
 				t.Errorf("Has(%q) is %v", c.header, got)
 			}
 		})
+	}
+	want := append(policy.KnownCredentialHeaders(), "X-Our-Key")
+	slices.Sort(want)
+	if got := strips.Headers(); !slices.Equal(got, want) {
+		t.Errorf("the set is %q, want %q", got, want)
 	}
 	for _, h := range policy.KnownCredentialHeaders() {
 		if !new(policy.StripSet).Has(h) {

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"bytes"
+	"net/textproto"
 	"slices"
 
 	"attache"
@@ -62,6 +64,18 @@ func (s *StripSet) has(f folded, ok bool) bool {
 	return ok
 }
 
+// Headers lists the set in canonical spelling, sorted.
+func (s *StripSet) Headers() []string {
+	headers := KnownCredentialHeaders()
+	for f := range s.uses.all() {
+		if _, ok := known[f]; !ok {
+			headers = append(headers, f.String())
+		}
+	}
+	slices.Sort(headers)
+	return headers
+}
+
 // counting is s with the connection's header counted by more times.
 func (s StripSet) counting(b *batch, c *attache.Connection, by int) StripSet {
 	f, ok := fold(string(c.HeaderName))
@@ -78,6 +92,11 @@ func (s StripSet) counting(b *batch, c *attache.Connection, by int) StripSet {
 // folded is a header name without what servers do not distinguish. It is an
 // array, so that to look one up takes no memory.
 type folded [maxHeader]byte
+
+// String is a canonical spelling of the name.
+func (f folded) String() string {
+	return textproto.CanonicalMIMEHeaderKey(string(bytes.TrimRight(f[:], "\x00")))
+}
 
 // fold reports false for a name that is longer than any that is looked for.
 func fold[T string | []byte](header T) (folded, bool) {

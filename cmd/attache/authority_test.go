@@ -85,32 +85,3 @@ func TestARotationKeepsTrustUntilTheOldOneIsDropped(t *testing.T) {
 	}
 	verify(true, leaf())
 }
-
-func TestOneCensusOfAllConnections(t *testing.T) {
-	c := newCensus()
-	add := func(integration, name string) attache.Change {
-		return attache.Change{Connection: &attache.Connection{Integration: integration, Name: name}}
-	}
-	remove := func(ch attache.Change) attache.Change {
-		ch.Deleted = true
-		return ch
-	}
-	for _, step := range []struct {
-		change attache.Change
-		want   int
-	}{
-		{add("a", "one"), 1},
-		{add("a", "one"), 1}, // rotated
-		{add("a", "two"), 2},
-		{add("b", "one"), 3},
-		{remove(add("a", "one")), 2},
-		{remove(add("a", "one")), 2},
-		{attache.Change{AccessToken: &attache.AccessToken{Integration: "a"}}, 2},
-		{attache.Change{Deleted: true, Integration: &attache.Integration{Name: "b"}}, 1},
-		{remove(add("c", "one")), 1},
-	} {
-		if c.changed(step.change); c.connections() != step.want {
-			t.Errorf("after %+v there are %d, want %d", step.change, c.connections(), step.want)
-		}
-	}
-}

@@ -84,13 +84,12 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 	if err := s.openAudit(a.out, a.err); err != nil {
 		return s, err
 	}
-	census := newCensus()
-	s.newMetrics(census)
+	s.newMetrics()
 	settings.Upstream.Own = s.own
 	if err := s.newKeeper(settings.Upstream); err != nil {
 		return s, err
 	}
-	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, census.changed, s.keeper.Changed); err != nil {
+	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, s.keeper.Changed); err != nil {
 		return s, err
 	}
 	if s.proxy, err = proxy.New(settings, proxy.Collaborators{
@@ -140,13 +139,13 @@ func (s *server) openAudit(out, err io.Writer) error {
 
 // newMetrics makes the metrics. What they ask for is there by the time of the
 // first scrape.
-func (s *server) newMetrics(c *census) {
+func (s *server) newMetrics() {
 	o := metrics.Options{
 		Version: programVersion(), Revision: revision(),
 		Proxy:       func() metrics.ProxyStats { return metrics.ProxyStats(s.proxy.Stats()) },
 		Leaves:      func() metrics.LeafStats { return metrics.LeafStats(s.data.minter.Stats()) },
 		Store:       func() metrics.StoreStats { return metrics.StoreStats(s.data.store.Stats()) },
-		Connections: c.connections,
+		Connections: func() int { return s.data.live.Current().Connections() },
 		CAExpiry:    s.data.authority.Expiry,
 	}
 	if s.audit != nil {
