@@ -62,6 +62,7 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell, expires lifetime) 
 	if err != nil {
 		return err
 	}
+	a.warnOfBypass(cmd.Context(), cfg, who)
 	where := a.dataDirFlag(cfg.DataDir)
 	if server != "" {
 		where = " --server " + shellQuoted(server)

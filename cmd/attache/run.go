@@ -103,6 +103,7 @@ func (a *app) run(ctx context.Context, who identity, environ, args []string) err
 	if err != nil {
 		return &exitError{exitRun, err}
 	}
+	a.warnOfBypass(ctx, cfg, who)
 	child := exec.Command(program, args[1:]...)
 	child.Args[0] = args[0]
 	child.Env = applied(withoutOwn(environ, cfg), vars)
