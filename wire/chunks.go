@@ -2,10 +2,11 @@ package wire
 
 import "bytes"
 
-// maxTrailer bounds the trailer section of a body, and each size line.
+// What bounds the trailer section of a body, each size line, and the size in it.
 const (
 	maxTrailer  = 16 << 10
 	maxSizeLine = 256
+	maxDigits   = 16
 )
 
 // Chunks decodes a chunked body (RFC 9112, section 7.1), however it is cut into
@@ -13,11 +14,10 @@ const (
 type Chunks struct {
 	Trailer []byte // the lines of the trailer section, once done; its fields are not checked
 
-	part  part
-	left  uint64 // of the chunk's data
-	line  int    // bytes of the size line or trailer section so far
-	digit bool   // the size has one
-	Done  bool   // the last byte of the body was there
+	part part
+	left uint64 // of the chunk's data
+	line int    // bytes of the size line so far
+	Done bool   // the last byte of the body was there
 }
 
 // part is where in the body the next byte is.
@@ -25,6 +25,7 @@ type part int
 
 const (
 	inSize part = iota
+	inPadding
 	inExtension
 	atSizeLF
 	inData
@@ -67,17 +68,27 @@ func (c *Chunks) framing(b byte) bool {
 	case inSize:
 		c.line++
 		switch {
-		case classes[b]&isHex != 0 && c.left>>60 == 0:
-			c.left, c.digit = c.left<<4|uint64(unhex(b)), true
-			return c.line <= maxSizeLine
-		case !c.digit:
+		case classes[b]&isHex != 0:
+			c.left = c.left<<4 | uint64(unhex(b))
+			return c.line <= maxDigits
+		case c.line == 1:
 			return false
 		case b == '\r':
 			c.part = atSizeLF
+		case b == ' ' || b == '\t': // some servers pad the size
+			c.part = inPadding
+		default:
+			c.part = inExtension
+			return b == ';'
+		}
+		return true
+	case inPadding:
+		c.line++
+		if b == '\r' {
+			c.part = atSizeLF
 			return true
 		}
-		c.part = inExtension
-		return b == ';' || b == ' ' || b == '\t' // some servers pad the size
+		return (b == ' ' || b == '\t') && c.line <= maxSizeLine
 	case inExtension:
 		c.line++
 		if b == '\r' {
@@ -86,7 +97,7 @@ func (c *Chunks) framing(b byte) bool {
 		}
 		return classes[b]&isText != 0 && c.line <= maxSizeLine
 	case atSizeLF:
-		c.part, c.line, c.digit = inData, 0, false
+		c.part, c.line = inData, 0
 		if c.left == 0 {
 			c.part = inTrailer
 		}
