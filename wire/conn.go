@@ -41,9 +41,12 @@ func (c *Conn) ReadHead(r *Response) error {
 				c.from += n
 				return nil
 			}
-			if err != ErrIncomplete || c.to == len(c.buf) {
+			if err != ErrIncomplete {
 				return ErrOdd
 			}
+		}
+		if c.to == len(c.buf) {
+			return ErrOdd
 		}
 		if err := c.fill(); err != nil {
 			return err
