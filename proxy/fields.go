@@ -89,15 +89,16 @@ func isRelayed(name string) bool {
 // isRelayedField is isRelayed for a field as it came. What package wire takes out
 // need not be looked for.
 func isRelayedField(f *wire.Field) bool {
+	ends := false
 	switch len(f.Name) {
 	case len("te"):
-		return !f.Is("te")
+		ends = f.Is("te")
 	case len("trailer"): // and so is Upgrade
-		return !f.Is("trailer") && !f.Is("upgrade")
+		ends = f.Is("trailer") || f.Is("upgrade")
 	case len("http2-settings"):
-		return !f.Is("http2-settings")
+		ends = f.Is("http2-settings")
 	}
-	return !isForProxy(f) || f.Is("proxy-status")
+	return !ends && (!isForProxy(f) || f.Is("proxy-status"))
 }
 
 // isForProxy tells whether a field belongs between a client and a proxy.
