@@ -3,7 +3,9 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 
@@ -14,6 +16,9 @@ import (
 // server's folded lines, a length given twice. Then the request has been sent,
 // and net/http reads the answer, for as long as its connection lives.
 
+// errHeadTooLarge: the answer's head is larger than Limits.HeadBytes.
+var errHeadTooLarge = errors.New("the upstream's answer has too large a head")
+
 // parseOdd lets net/http read the head of an answer.
 func (f *relay) parseOdd(c *wire.Conn) error {
 	limit := &io.LimitedReader{R: c.Unread(), N: f.p.upstream.head}
@@ -21,6 +26,8 @@ func (f *relay) parseOdd(c *wire.Conn) error {
 	for {
 		resp, err := http.ReadResponse(br, &http.Request{Method: f.record.Method})
 		switch {
+		case err != nil && limit.N == 0:
+			return errHeadTooLarge
 		case err != nil:
 			return err
 		case resp.StatusCode == http.StatusSwitchingProtocols:
@@ -47,10 +54,10 @@ func (f *relay) begunOdd() (body, []byte) {
 	return b, head.Bytes()
 }
 
-// trailer is what follows the body.
-func (b body) trailer() []wire.Field {
-	if b.wire == nil {
-		return nil
-	}
-	return b.wire.Trailer()
+// appendOddTrailer is appendTrailer for such an answer.
+func (f *relay) appendOddTrailer(out []byte) []byte {
+	maps.DeleteFunc(f.parsed.Trailer, isNotRelayed)
+	b := bytes.NewBuffer(out)
+	_ = f.parsed.Trailer.Write(b) // to memory
+	return b.Bytes()
 }

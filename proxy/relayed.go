@@ -285,9 +285,14 @@ func (f *relay) read(c *wire.Conn, b body, p []byte) (int, error) {
 	return b.Read(p)
 }
 
+// appendTrailer writes what follows a body in chunks. Package wire has taken no
+// field out of it.
 func (f *relay) appendTrailer(out []byte, b body) []byte {
-	for _, field := range b.trailer() {
-		if isRelayedField(&field) {
+	if b.wire == nil {
+		return append(f.appendOddTrailer(out), "\r\n"...)
+	}
+	for _, field := range b.wire.Trailer() {
+		if isRelayed(http.CanonicalHeaderKey(string(field.Name))) {
 			out = append(out, field.Line...)
 		}
 	}
