@@ -41,7 +41,8 @@ func exchange(t *testing.T, c *wire.Conn, method string) (e exchanged) {
 		e.Before++
 	}
 	e.Status = r.Status
-	b := c.Body(&r, []byte(method))
+	var b wire.Body
+	b.Begin(c, &r, []byte(method))
 	body, err := io.ReadAll(&b)
 	e.Body, e.Err, e.Ended, e.InStep, e.LeftOver = string(body), err, b.Ended(), b.InStep(), string(c.Buffered())
 	for _, f := range b.Trailer() {
@@ -214,7 +215,8 @@ func TestADeadlineLosesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := c.Body(&r, []byte("GET"))
+		var b wire.Body
+		b.Begin(c, &r, []byte("GET"))
 		var body []byte
 		p := make([]byte, 10)
 		for err == nil || isLate(err) {
@@ -241,7 +243,8 @@ func TestABodyFitsIntoAnything(t *testing.T) {
 			if err := c.ReadHead(&r); err != nil {
 				t.Fatal(err)
 			}
-			b := c.Body(&r, []byte("GET"))
+			var b wire.Body
+			b.Begin(c, &r, []byte("GET"))
 			var body []byte
 			p := make([]byte, size)
 			for {

@@ -93,7 +93,8 @@ func FuzzResponse(f *testing.F) {
 			t.Error("the connection ends, for net/http")
 		}
 
-		body := c.Body(&r, []byte(method))
+		var body wire.Body
+		body.Begin(c, &r, []byte(method))
 		ours, err := io.ReadAll(&body)
 		got, failure := io.ReadAll(theirs.Body)
 		if err != nil {
