@@ -42,6 +42,7 @@ type Config struct {
 	MasterKey    string         `yaml:"master_key"` // empty: a generated file in the data directory
 	Production   bool           `yaml:"production"`
 	Unmatched    attache.Action `yaml:"unmatched"` // attache.Tunnel or attache.Deny
+	KeyExchange  KeyExchange    `yaml:"key_exchange"`
 	Upstream     Upstream       `yaml:"upstream"`
 	Limits       Limits         `yaml:"limits"`
 	Log          Log            `yaml:"log"`
@@ -49,6 +50,16 @@ type Config struct {
 	Certificates Certificates   `yaml:"certificates"`
 	IdleExit     time.Duration  `yaml:"idle_exit"` // 0: never
 }
+
+// KeyExchange is how keys are agreed in the TLS handshakes inside of tunnels.
+type KeyExchange string
+
+// The ways to agree on keys.
+const (
+	KeyExchangeAuto   KeyExchange = "auto" // x25519 where Listen is a loopback address, else hybrid
+	KeyExchangeHybrid KeyExchange = "hybrid"
+	KeyExchangeX25519 KeyExchange = "x25519"
+)
 
 // ListenTLS makes the proxy's own listener speak TLS; both files or none.
 type ListenTLS struct {
@@ -139,7 +150,7 @@ func Default() Config {
 		Listen:    netip.AddrPortFrom(loopback, 3128),
 		Admin:     Admin{Listen: netip.AddrPortFrom(loopback, 3129)},
 		Metrics:   Metrics{Listen: netip.AddrPortFrom(loopback, 3130)},
-		Unmatched: attache.Tunnel,
+		Unmatched: attache.Tunnel, KeyExchange: KeyExchangeAuto,
 		Upstream: Upstream{
 			ConnectTimeout:  10 * time.Second,
 			TLSTimeout:      10 * time.Second,

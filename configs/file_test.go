@@ -162,7 +162,7 @@ func TestLoadNamesFileLineKeyAndRemedy(t *testing.T) {
 		},
 		"a merge": {
 			"<<: {production: true}\n",
-			"x.yaml:1: << is not a key: the keys here are data_dir, listen, listen_tls, admin, metrics, master_key, production, unmatched, upstream, limits, log, events, certificates, idle_exit",
+			"x.yaml:1: << is not a key: the keys here are data_dir, listen, listen_tls, admin, metrics, master_key, production, unmatched, key_exchange, upstream, limits, log, events, certificates, idle_exit",
 		},
 		"something that is not a key is not repeated": {
 			"log:\n  'https://bob:canary@example.com': 1\n",

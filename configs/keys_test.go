@@ -74,6 +74,8 @@ func sample(k Key) string {
 	switch k.Name {
 	case "unmatched":
 		return "deny"
+	case "key_exchange":
+		return "hybrid"
 	case "log.level":
 		return "debug"
 	case "log.format":

@@ -44,6 +44,7 @@ import (
 type Settings struct {
 	Unmatched attache.Action // what to do with a host that no connection covers: Tunnel (default) or Deny
 	Ordinary  bool           // keep every request off the fast path
+	Curves    []tls.CurveID  // what to agree on keys with in clients' handshakes; nil: what crypto/tls prefers
 	Upstream  Upstream
 	Limits    Limits
 }
@@ -139,6 +140,10 @@ func New(s Settings, with Collaborators) (*Proxy, error) {
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: p.certificate,
+
+		CurvePreferences: s.Curves,
+		// Small records help over slow networks, for the price of a write each.
+		DynamicRecordSizingDisabled: true,
 	}
 	p.core = p.newCore()
 	return p, nil

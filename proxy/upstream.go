@@ -93,7 +93,7 @@ func (u *upstream) transport(o Upstream) *http.Transport {
 	protocols.SetHTTP2(true)
 	t := &http.Transport{
 		DialContext:            u.dialPooled,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
+		TLSClientConfig:        tlsConfig(o),
 		TLSHandshakeTimeout:    o.TLSTimeout,
 		ResponseHeaderTimeout:  o.ResponseTimeout,
 		ExpectContinueTimeout:  continueTimeout,
@@ -110,6 +110,17 @@ func (u *upstream) transport(o Upstream) *http.Transport {
 		t.Proxy = http.ProxyURL(u.parent)
 	}
 	return t
+}
+
+// tlsConfig is what every upstream is verified with.
+func tlsConfig(o Upstream) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		RootCAs:            o.Roots,
+		ClientSessionCache: tls.NewLRUClientSessionCache(1024),
+
+		DynamicRecordSizingDisabled: true,
+	}
 }
 
 // parseParent reads the URL of a parent proxy, which may hold a password.

@@ -49,7 +49,7 @@ func newServeCommand(a *app) *cobra.Command {
 		},
 	}
 	a.register(cmd.Flags())
-	for flag, words := range map[string][]string{"unmatched": {"tunnel", "deny"}, "log-level": {"debug", "info", "warn", "error"}} {
+	for flag, words := range map[string][]string{"unmatched": {"tunnel", "deny"}, "key-exchange": {"auto", "hybrid", "x25519"}, "log-level": {"debug", "info", "warn", "error"}} {
 		completeWith(cmd, flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
 	cmd.Flags().BoolVar(&background, backgroundFlag, false, "")

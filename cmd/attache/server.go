@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -213,6 +214,7 @@ func proxySettings(cfg configs.Config) (proxy.Settings, error) {
 	}
 	return proxy.Settings{
 		Unmatched: cfg.Unmatched,
+		Curves:    curves(cfg),
 		Upstream: proxy.Upstream{
 			AllowPrivate: up.AllowPrivate, Hosts: hosts, Roots: roots, Parent: up.Proxy,
 			ConnectTimeout: up.ConnectTimeout, TLSTimeout: up.TLSTimeout,
@@ -224,6 +226,20 @@ func proxySettings(cfg configs.Config) (proxy.Settings, error) {
 			IdleTimeout: lim.IdleTimeout, WriteTimeout: lim.WriteTimeout, Streams: lim.StreamsPerConnection,
 		},
 	}, nil
+}
+
+// curves are what clients may agree on keys with; nil is Go's own choice, which
+// prefers the hybrid one.
+func curves(cfg configs.Config) []tls.CurveID {
+	switch cfg.KeyExchange {
+	case configs.KeyExchangeHybrid:
+		return nil
+	case configs.KeyExchangeAuto:
+		if !cfg.Listen.Addr().IsLoopback() {
+			return nil
+		}
+	}
+	return []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 }
 
 // upstreamRoots are the system's roots and those in a PEM file; nil where there
