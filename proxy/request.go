@@ -88,7 +88,8 @@ func (p *Proxy) serveInner(w http.ResponseWriter, r *http.Request) {
 // and onResponse, and then ends what goproxy cannot end.
 func (p *Proxy) exchange(x *exchange, r *http.Request) {
 	x.record.Integration = x.integration
-	x.record.Target = x.target.String()
+	origin := x.target.String()
+	x.record.Target = origin
 	x.asked = attache.Target{Scheme: r.URL.Scheme, Host: r.Host}
 	if !sendable(r) {
 		x.refuse(r, problem{attache.CodeBadRequest, "The method or the request target is malformed: a target is a path, or a URL with a host, without spaces."})
@@ -98,7 +99,7 @@ func (p *Proxy) exchange(x *exchange, r *http.Request) {
 	defer cancel(nil)
 	x.ctx, x.giveUp = ctx, cancel
 	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
-	r.URL = exactURL(x.target, r)
+	r.URL = exactURL(origin, r)
 	r.Host = r.URL.Host
 	if r.Body != http.NoBody {
 		rc := http.NewResponseController(x.client)
@@ -221,12 +222,12 @@ func sendable(r *http.Request) bool {
 	return r.URL.Opaque == "" && httpguts.ValidHeaderFieldName(r.Method)
 }
 
-// exactURL is the request's URL at the target, with the path byte for byte as
-// the client wrote it.
-func exactURL(target attache.Target, r *http.Request) *url.URL {
+// exactURL is the request's URL at the target's origin, with the path byte for
+// byte as the client wrote it.
+func exactURL(origin string, r *http.Request) *url.URL {
 	u := *r.URL
-	u.Scheme, u.User, u.Opaque = target.Scheme, nil, ""
-	u.Host = strings.TrimPrefix(target.String(), target.Scheme+"://")
+	u.User, u.Opaque = nil, ""
+	u.Scheme, u.Host, _ = strings.Cut(origin, "://")
 	raw := r.RequestURI
 	if i := strings.IndexByte(raw, '?'); i >= 0 {
 		raw = raw[:i]
