@@ -2,8 +2,10 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"time"
 )
 
@@ -14,12 +16,30 @@ type Conn struct {
 	Reused bool // it has had an exchange before
 
 	probe     *probe
+	ahead     [1]byte
 	buf       []byte // lent for the exchange
 	from, to  int    // what of buf was read and not used
 	authority string
 	idleSince time.Time
 	before    *Conn // in the pool's order of idleness
 	after     *Conn
+}
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
+// isQuiet reports whether an idle c is alive and has nothing to say: what its
+// peer says now would be taken for the next answer (RFC 9112, section 6.3). What
+// came together with the last answer may have been read from the socket, and be
+// held by crypto/tls.
+func (c *Conn) isQuiet() bool {
+	if !c.probe.isQuiet() {
+		return false
+	}
+	_ = c.SetReadDeadline(past)
+	_, err := c.Read(c.ahead[:])
+	_ = c.SetReadDeadline(time.Time{})
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // Lend gives c a buffer to read into, for the exchange that begins. A head, with

@@ -12,11 +12,6 @@ import (
 // ErrFull: no connection became free in time.
 var ErrFull = errors.New("no upstream connection became free")
 
-// sureFor is how long after its last answer a connection is taken to be alive
-// without a look, which costs a system call: about as long as the news of its end
-// would be under way.
-const sureFor = 50 * time.Millisecond
-
 // Pool keeps upstream connections between exchanges. It starts no goroutine;
 // [Pool.Run] closes what has been idle for too long. It is safe for concurrent
 // use. Its fields must not change once it is in use.
@@ -63,7 +58,7 @@ func (p *Pool) Get(ctx context.Context, authority string, slow func()) (*Conn, e
 		switch {
 		case c == nil:
 			return p.dial(ctx, authority)
-		case time.Since(c.idleSince) < sureFor || c.probe.isQuiet():
+		case c.isQuiet():
 			return c, nil
 		}
 		p.Discard(c)
