@@ -218,6 +218,7 @@ func (f *relay) appendHead(out []byte) []byte {
 const (
 	chunkHead = len("0000\r\n")
 	chunkTail = len("\r\n0\r\n\r\n")
+	maxChunk  = 0xffff
 )
 
 // pass sends what out holds and the body after it, each piece when it comes, and
@@ -234,7 +235,7 @@ func (f *relay) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
 		if b.chunked {
 			out = append(out, "0000\r\n"...)
 		}
-		n, err := f.read(c, b, out[len(out):cap(out)-chunkTail])
+		n, err := f.read(c, b, out[len(out):min(cap(out)-chunkTail, len(out)+maxChunk)])
 		f.record.out.Add(int64(n))
 		switch {
 		case b.chunked && n > 0:
