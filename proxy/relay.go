@@ -135,6 +135,7 @@ func (f *relay) length() int { return f.size + int(f.request.Length) }
 
 // handOver gives the tunnel to the inner server, as if it had had it all along.
 func (f *relay) handOver() {
+	f.unwatch()
 	early := make([]byte, len(f.in))
 	copy(early, f.in)
 	f.release()
