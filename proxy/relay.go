@@ -130,6 +130,9 @@ func (f *relay) release() {
 	f.workspace = nil
 }
 
+// room is what the buffer has for more, but for the byte that a watch may read.
+func (f *relay) room() []byte { return f.in[len(f.in) : cap(f.in)-1] }
+
 // length is how many bytes the request has, with its body.
 func (f *relay) length() int { return f.size + int(f.request.Length) }
 
@@ -170,7 +173,7 @@ func (f *relay) receive(deadline time.Time) outcome {
 			_ = f.conn.SetReadDeadline(until)
 			bounded = true
 		}
-		n, err := f.conn.Read(f.in[len(f.in):cap(f.in)])
+		n, err := f.conn.Read(f.room())
 		f.in = f.in[:len(f.in)+n]
 		if n > 0 {
 			return nil
@@ -182,14 +185,14 @@ func (f *relay) receive(deadline time.Time) outcome {
 		if f.size = n; err == nil {
 			break
 		}
-		if err == wire.ErrOdd || len(f.in) == cap(f.in) {
+		if err == wire.ErrOdd || len(f.in) >= cap(f.in)-1 {
 			return other
 		}
 		if more(deadline) != nil {
 			return over // as net/http has it: to half a head there is no answer
 		}
 	}
-	if f.request.Length > int64(cap(f.in)-f.size) || !f.t.isNamed(f.request.Host) {
+	if f.request.Length > int64(cap(f.in)-1-f.size) || !f.t.isNamed(f.request.Host) {
 		return other
 	}
 	bounded = false
