@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -64,6 +66,7 @@ var workspaces = sync.Pool{New: func() any {
 // until the inner server takes over.
 func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 	f := &relay{p: p, t: t, conn: conn}
+	defer f.contain()
 	f.ctx, f.end = context.WithCancel(p.base)
 	defer f.end()
 	f.slow = func() { f.startWatch(conn, f.end) }
@@ -84,6 +87,18 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 		}
 	}
 	_ = conn.Close()
+}
+
+// contain keeps a panic from ending more than this tunnel, as net/http does. What
+// it says may hold anything, and is not logged.
+func (f *relay) contain() {
+	if v := recover(); v != nil {
+		f.p.with.Log.Error("a tunnel ended in a panic", "panic_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		_ = f.conn.Close()
+		if f.record.emit != nil {
+			f.record.finish()
+		}
+	}
 }
 
 // outcome is what follows a request.
