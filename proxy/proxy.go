@@ -110,6 +110,8 @@ type Proxy struct {
 	handlers sync.WaitGroup // of CONNECTs and plain requests
 	mu       sync.Mutex     // guards what follows
 	open     map[*tunnel]struct{}
+	relaying int           // tunnels on the fast path
+	draining chan struct{} // closed when there are none; nil: Serve has not been told to stop
 	stopping bool
 }
 
@@ -257,6 +259,7 @@ func (p *Proxy) stop(outer, inner *http.Server, callOff func()) {
 	if outer.Shutdown(ctx) != nil {
 		_ = outer.Close()
 	}
+	p.drain(ctx)
 	_ = p.tunnels.Close()
 	if inner.Shutdown(ctx) != nil {
 		_ = inner.Close()
@@ -270,6 +273,43 @@ func (p *Proxy) stop(outer, inner *http.Server, callOff func()) {
 		_ = t.Close()
 	}
 	p.upstream.close()
+}
+
+// drain ends the tunnels on the fast path, each after the request that it serves,
+// and waits for them for as long as ctx allows.
+func (p *Proxy) drain(ctx context.Context) {
+	p.mu.Lock()
+	p.draining = make(chan struct{})
+	for t := range p.open {
+		t.drain()
+	}
+	if p.relaying == 0 {
+		close(p.draining)
+	}
+	p.mu.Unlock()
+	select {
+	case <-p.draining:
+	case <-ctx.Done():
+	}
+}
+
+// beginRelay counts a tunnel on the fast path, for drain to wait for. It says no
+// when that is over.
+func (p *Proxy) beginRelay() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.draining == nil {
+		p.relaying++
+	}
+	return p.draining == nil
+}
+
+func (p *Proxy) endRelay() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.relaying--; p.relaying == 0 && p.draining != nil {
+		close(p.draining)
+	}
 }
 
 // enter counts a handler, for Serve to wait for. It says no when that is over.

@@ -65,6 +65,11 @@ var workspaces = sync.Pool{New: func() any {
 // relay serves a tunnel whose client speaks HTTP/1.1 on conn, until its end or
 // until the inner server takes over.
 func (p *Proxy) relay(t *tunnel, conn net.Conn) {
+	if !p.beginRelay() {
+		_ = conn.Close()
+		return
+	}
+	defer p.endRelay()
 	f := &relay{p: p, t: t, conn: conn}
 	defer f.contain()
 	f.ctx, f.end = context.WithCancel(p.base)
