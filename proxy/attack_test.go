@@ -24,10 +24,16 @@ import (
 // rawUpstream speaks bytes over TLS; handle has one connection.
 func rawUpstream(t testing.TB, handle func(c net.Conn, br *bufio.Reader)) *origin {
 	t.Helper()
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host, other)}})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rawUpstreamOn(t, ln, handle)
+}
+
+func rawUpstreamOn(t testing.TB, ln net.Listener, handle func(c net.Conn, br *bufio.Reader)) *origin {
+	t.Helper()
+	ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host, other)}})
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {

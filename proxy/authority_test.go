@@ -32,15 +32,22 @@ func (w *world) dial() net.Conn {
 	return c
 }
 
-func (w *world) authorization() string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte("bot:"+w.token))
+func (w *world) authorization() string { return authorization("bot", w.token) }
+
+func authorization(integration, token string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(integration+":"+token))
 }
 
 // open sends a CONNECT and expects a tunnel.
 func (w *world) open(target string) net.Conn {
 	w.t.Helper()
+	return w.openAs("bot", w.token, target)
+}
+
+func (w *world) openAs(integration, token, target string) net.Conn {
+	w.t.Helper()
 	c := w.dial()
-	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nProxy-Authorization: %s\r\n\r\n", target, target, w.authorization())
+	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nProxy-Authorization: %s\r\n\r\n", target, target, authorization(integration, token))
 	resp, err := http.ReadResponse(bufio.NewReaderSize(oneByte{c}, 16), nil)
 	if err != nil || resp.StatusCode != 200 {
 		w.t.Fatalf("CONNECT %s: %v, %v", target, resp, err)
