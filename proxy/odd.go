@@ -44,7 +44,7 @@ func (f *relay) parseOdd(c *wire.Conn) error {
 func (f *relay) begunOdd() (body, []byte) {
 	r := f.parsed
 	relayable(r.Header)
-	b := body{Reader: r.Body, chunked: r.ContentLength < 0}
+	b := body{Reader: r.Body, chunked: r.ContentLength < 0 && f.record.Method != http.MethodHead}
 	head := bytes.NewBuffer(f.out[:0])
 	head.WriteString("HTTP/1.1 " + r.Status + "\r\n")
 	_ = r.Header.Write(head) // to memory
