@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -45,5 +47,50 @@ func TestThePageOfClientsNamesWhatIsSet(t *testing.T) {
 		if value := set[n[1]]; value == "" || n[2] != "" && value != n[2] {
 			t.Errorf("docs/clients.md has %s, which is set to %q", n[0], value)
 		}
+	}
+}
+
+// TestTheCommandsOfThePagesAreWellFormed parses every attache command line in the
+// shell blocks of the documentation as the program would: that there is such a
+// command, with such flags and as many arguments.
+func TestTheCommandsOfThePagesAreWellFormed(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```sh\n(.*?)^```")
+	line := regexp.MustCompile(`(?m)^attache (.*)$`)
+	word := regexp.MustCompile(`'[^']*'|"[^"]*"|[^\s'"]+`)
+	found := 0
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range blocks.FindAllStringSubmatch(string(text), -1) {
+			for _, l := range line.FindAllStringSubmatch(strings.ReplaceAll(block[1], "\\\n", " "), -1) {
+				found++
+				var words []string
+				for _, w := range word.FindAllString(l[1], -1) {
+					if strings.HasPrefix(w, "#") || strings.ContainsAny(w[:1], "<>|&") {
+						break
+					}
+					words = append(words, strings.Trim(w, `'"`))
+				}
+				cmd, rest, err := newRoot(&app{lookup: environment(nil)}).Find(words)
+				if err == nil {
+					err = cmd.ParseFlags(rest)
+				}
+				if err == nil {
+					err = errors.Join(cmd.ValidateArgs(cmd.Flags().Args()), cmd.ValidateRequiredFlags())
+				}
+				if err != nil {
+					t.Errorf("%s: attache %s: %v", page, l[1], err)
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("the pages have no command")
 	}
 }
