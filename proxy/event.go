@@ -27,7 +27,17 @@ func newIDs() ids {
 }
 
 func (i ids) next() string {
-	return i.process + "-" + strconv.FormatUint(i.last.Add(1), 10)
+	var b [maxID]byte
+	return string(i.append(b[:0]))
+}
+
+// maxID is how long an id can be, and more.
+const maxID = 32
+
+// append is next at the end of b.
+func (i ids) append(b []byte) []byte {
+	b = append(b, i.process...)
+	return strconv.AppendUint(append(b, '-'), i.last.Add(1), 10)
 }
 
 // record is the event of one CONNECT or one request while it is being written.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -231,7 +232,7 @@ func (t *tunnel) isNamed(host []byte) bool {
 
 // begin starts the exchange and its record, or says that the path is not one.
 func (f *relay) begin(began time.Time) bool {
-	path, ok := f.path()
+	id, path, ok := f.names()
 	f.x = exchange{
 		caller: f.t.caller,
 		proxy:  f.p,
@@ -242,7 +243,7 @@ func (f *relay) begin(began time.Time) bool {
 		ctx:    done, // nobody waits here for a token
 	}
 	f.record.restart(attache.Event{
-		ID:          f.p.ids.next(),
+		ID:          id,
 		Time:        began,
 		Kind:        attache.RequestEvent,
 		Tunnel:      f.t.record.ID,
@@ -264,22 +265,19 @@ var done = func() context.Context {
 	return ctx
 }()
 
-// path is the target's, decoded as net/url has it.
-func (f *relay) path() (string, bool) {
-	raw := f.request.Target
-	encoded := false
-	for i, c := range raw {
-		if c == '?' {
-			raw = raw[:i]
-			break
-		}
-		encoded = encoded || c == '%'
+// names are the request's id and its path, decoded as net/url has it. They are
+// pieces of one string, where that can be.
+func (f *relay) names() (id, path string, ok bool) {
+	raw, _, _ := bytes.Cut(f.request.Target, []byte("?"))
+	if len(raw) > maxPath || bytes.IndexByte(raw, '%') >= 0 {
+		path, err := url.PathUnescape(string(raw))
+		return f.p.ids.next(), clip(path, maxPath), err == nil
 	}
-	if !encoded {
-		return clip(string(raw), maxPath), true
-	}
-	path, err := url.PathUnescape(string(raw))
-	return clip(path, maxPath), err == nil
+	var b [maxPath + maxID]byte
+	both := f.p.ids.append(b[:0])
+	at := len(both)
+	text := string(append(both, raw...))
+	return text[:at], text[at:], true
 }
 
 // field is the value of a field, whose name is given in lower case; empty where

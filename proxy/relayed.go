@@ -41,8 +41,8 @@ func (f *relay) exchange(strips *policy.StripSet) outcome {
 }
 
 // send writes the request to an upstream and reads the head of its answer. Where
-// a connection that was idle turns out to be dead, a request that is safe to
-// repeat is sent on a new one, once (RFC 9110, section 9.2.2).
+// a connection that was idle dies before it, a request that is safe to repeat is
+// sent on a new one, once (RFC 9110, section 9.2.2).
 func (f *relay) send(strips *policy.StripSet) (*wire.Conn, error) {
 	pool := f.p.upstream.relays
 	c, err := pool.Get(f.ctx, f.t.authority, f.slow)
@@ -51,6 +51,10 @@ func (f *relay) send(strips *policy.StripSet) (*wire.Conn, error) {
 	}
 	f.x.connected = true
 	err = f.ask(c, strips)
+	if err == wire.ErrStale {
+		f.discard(c)
+		return f.send(strips) // there is one idle connection less
+	}
 	if err != nil && c.Reused && c.Untouched() && !isTimeout(err) && f.isRepeatable() {
 		f.slow()
 		if c, err = pool.Redial(f.ctx, c); err != nil {
@@ -89,10 +93,12 @@ func (f *relay) ask(c *wire.Conn, strips *policy.StripSet) error {
 	c.Lend(f.from)
 	f.parsed = nil
 	f.out = f.appendRequest(f.out[:0], strips)
-	if _, err := c.Write(f.out); err != nil {
+	now := time.Now()
+	f.bound(c, now.Add(watchAfter))
+	if err := c.Ask(f.out); err != nil {
 		return err
 	}
-	return f.readHead(c)
+	return f.readHead(c, now)
 }
 
 // appendRequest writes the request as the upstream is to see it: without what
@@ -115,11 +121,9 @@ func (f *relay) appendRequest(out []byte, strips *policy.StripSet) []byte {
 }
 
 // readHead reads the head of the final answer, and passes the ones before it on.
-func (f *relay) readHead(c *wire.Conn) error {
-	now := time.Now()
-	last, soon := now.Add(f.p.settings.Upstream.ResponseTimeout), now.Add(watchAfter)
+func (f *relay) readHead(c *wire.Conn, asked time.Time) error {
+	last, soon := asked.Add(f.p.settings.Upstream.ResponseTimeout), asked.Add(watchAfter)
 	for {
-		f.bound(c, soon)
 		err := c.ReadHead(&f.response)
 		switch status := f.response.Status; {
 		case err == wire.ErrOdd:
@@ -129,6 +133,7 @@ func (f *relay) readHead(c *wire.Conn) error {
 		case isTimeout(err) && soon != last:
 			f.slow()
 			soon = last
+			f.bound(c, last)
 		case err != nil:
 			return err
 		case status == http.StatusSwitchingProtocols:

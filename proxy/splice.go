@@ -106,11 +106,8 @@ func (b *buffer) shrink() {
 }
 
 func isTimeout(err error) bool {
-	if err == nil {
-		return false // before timeout takes memory
-	}
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // stream is what splice copies between: a connection, or what is left of one.

@@ -70,6 +70,7 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 	}
 	up.relays = &wire.Pool{
 		Dial:           up.dialRelay,
+		Secure:         up.secureRelay,
 		MaxPerHost:     u.MaxPerHost,
 		MaxIdlePerHost: u.MaxIdlePerHost,
 		MaxIdle:        idleHosts * u.MaxIdlePerHost,
@@ -211,19 +212,21 @@ func (u *upstream) dialPooled(ctx context.Context, network, addr string) (net.Co
 	return u.track(conn, u.read), err
 }
 
-// dialRelay opens a connection for the fast path: TLS to a host:port, for
-// HTTP/1.1 alone, which is what its client speaks.
+// dialRelay opens a connection for the fast path.
 func (u *upstream) dialRelay(ctx context.Context, addr string) (net.Conn, error) {
 	target, err := policy.ParseTarget("https", addr)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := u.dial(ctx, target)
-	if err != nil {
-		return nil, err
-	}
+	return u.dial(ctx, target)
+}
+
+// secureRelay makes it a secure one, for HTTP/1.1 alone, which is what the client
+// of a relay speaks.
+func (u *upstream) secureRelay(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
 	c := u.pool.TLSClientConfig.Clone()
-	c.ServerName, c.NextProtos = target.Host, []string{"http/1.1"}
+	c.ServerName, _, _ = net.SplitHostPort(addr)
+	c.NextProtos = []string{"http/1.1"}
 	secure := tls.Client(conn, c)
 	ctx, cancel := context.WithTimeout(ctx, u.pool.TLSHandshakeTimeout)
 	defer cancel()

@@ -2,10 +2,8 @@ package wire
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net"
-	"os"
 	"time"
 )
 
@@ -15,7 +13,8 @@ type Conn struct {
 	net.Conn
 	Reused bool // it has had an exchange before
 
-	probe     *probe
+	gate      *gate
+	asking    *asking // nil: there is no way to look
 	ahead     [1]byte
 	buf       []byte // lent for the exchange
 	from, to  int    // what of buf was read and not used
@@ -25,21 +24,26 @@ type Conn struct {
 	after     *Conn
 }
 
-// past is a deadline that is over.
-var past = time.Unix(1, 0)
-
-// isQuiet reports whether an idle c is alive and has nothing to say: what its
-// peer says now would be taken for the next answer (RFC 9112, section 6.3). What
-// came together with the last answer may have been read from the socket, and be
-// held by crypto/tls.
-func (c *Conn) isQuiet() bool {
-	if !c.probe.isQuiet() {
-		return false
+// Ask writes a request, for which c has been lent a buffer. Where c has been used
+// before, the error may be [ErrStale]: then nothing was written, and otherwise Ask
+// may wait for the answer to begin, until the deadline of reads.
+func (c *Conn) Ask(request []byte) error {
+	if !c.Reused || c.asking == nil {
+		_, err := c.Write(request)
+		return err
 	}
-	_ = c.SetReadDeadline(past)
+	if c.holds() {
+		return ErrStale
+	}
+	return c.asking.write(request)
+}
+
+// holds reports whether something came together with the last answer.
+func (c *Conn) holds() bool {
+	c.gate.shut = true
 	_, err := c.Read(c.ahead[:])
-	_ = c.SetReadDeadline(time.Time{})
-	return errors.Is(err, os.ErrDeadlineExceeded)
+	c.gate.shut = false
+	return err != errShut
 }
 
 // Lend gives c a buffer to read into, for the exchange that begins. A head, with

@@ -9,15 +9,22 @@ import (
 	"time"
 )
 
-// ErrFull: no connection became free in time.
-var ErrFull = errors.New("no upstream connection became free")
+var (
+	// ErrFull: no connection became free in time.
+	ErrFull = errors.New("no upstream connection became free")
+	// ErrStale: a connection that was idle has been closed, or its peer has said
+	// something since. Another will do.
+	ErrStale = errors.New("the upstream connection is stale")
+)
 
 // Pool keeps upstream connections between exchanges. It starts no goroutine;
 // [Pool.Run] closes what has been idle for too long. It is safe for concurrent
 // use. Its fields must not change once it is in use.
 type Pool struct {
-	// Dial opens a connection to "host:port", secure where it is to be so.
+	// Dial opens a connection to "host:port".
 	Dial func(ctx context.Context, authority string) (net.Conn, error)
+	// Secure puts TLS around it. Where it fails, it closes conn. Nil: there is none.
+	Secure func(ctx context.Context, conn net.Conn, authority string) (net.Conn, error)
 
 	MaxPerHost     int           // open connections to one authority
 	MaxIdlePerHost int           // of these, idle ones that are kept
@@ -40,29 +47,24 @@ type host struct {
 	waiting []chan *Conn // one for each who waits; nil is the permission to dial
 }
 
-// Get is a connection to the authority: one that was idle and is alive, or a new
-// one. Before it waits for that, it calls slow. Give it back with [Pool.Put] or [Pool.Discard]. The error is [ErrFull], that
-// of ctx while waiting, or Dial's.
+// Get is a connection to the authority: one that was idle, or a new one. Before it
+// waits for that, it calls slow. Give it back with [Pool.Put] or [Pool.Discard]. The
+// error is [ErrFull], that of ctx while waiting, or that of Dial or Secure.
 func (p *Pool) Get(ctx context.Context, authority string, slow func()) (*Conn, error) {
-	for {
-		c, turn := p.take(authority)
-		if c == nil {
-			slow()
-		}
-		if turn != nil {
-			var err error
-			if c, err = p.wait(ctx, authority, turn); err != nil {
-				return nil, err
-			}
-		}
-		switch {
-		case c == nil:
-			return p.dial(ctx, authority)
-		case c.isQuiet():
-			return c, nil
-		}
-		p.Discard(c)
+	c, turn := p.take(authority)
+	if c == nil {
+		slow()
 	}
+	if turn != nil {
+		var err error
+		if c, err = p.wait(ctx, authority, turn); err != nil {
+			return nil, err
+		}
+	}
+	if c == nil {
+		return p.dial(ctx, authority)
+	}
+	return c, nil
 }
 
 // Redial closes c and opens another connection in its place.
@@ -134,7 +136,16 @@ func (p *Pool) dial(ctx context.Context, authority string) (*Conn, error) {
 		p.vacate(authority)
 		return nil, err
 	}
-	return &Conn{Conn: conn, probe: newProbe(conn), authority: authority}, nil
+	c := &Conn{gate: &gate{Conn: conn}, authority: authority}
+	c.Conn = c.gate
+	if p.Secure != nil {
+		if c.Conn, err = p.Secure(ctx, c.gate, authority); err != nil {
+			p.vacate(authority)
+			return nil, err
+		}
+	}
+	c.asking = newAsking(c, conn)
+	return c, nil
 }
 
 // vacate gives a place to one who waits.
