@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,15 +22,21 @@ import (
 // policy over some connections, injection, one event for each request in a file,
 // and metrics.
 type attacheServer struct {
-	host        string // that load asks for
-	connections int    // in the store, the one for the host among them
-	refreshes   int    // OAuth connections that are kept alive meanwhile
+	connections int  // in the store
+	opaque      bool // none of them covers what load asks for, so that it is tunnelled
+	refreshes   int  // OAuth connections that are kept alive besides
 }
 
 const integration = "default" // the first start makes it
 
 func (v attacheServer) start(ctx context.Context, b *bed) (*proxy, error) {
-	dir, err := os.MkdirTemp(b.dir, "attache-")
+	// Making 100,000 connections takes a disk minutes, and requests read none. What
+	// is renewed all the time has to be written to a real one.
+	parent := b.memory
+	if v.refreshes > 0 {
+		parent = b.dir
+	}
+	dir, err := os.MkdirTemp(parent, "attache-")
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +76,8 @@ func (v attacheServer) start(ctx context.Context, b *bed) (*proxy, error) {
 // loopback and trusts its CA.
 func attacheConfig(b *bed, dir string) string {
 	var hosts strings.Builder
-	for _, name := range []string{apiHost, opaqueHost} {
-		fmt.Fprintf(&hosts, "    - %s=127.0.0.1\n", name)
-	}
-	for n := range b.hosts {
+	fmt.Fprintf(&hosts, "    - %s=127.0.0.1\n", host)
+	for n := range b.fresh {
 		fmt.Fprintf(&hosts, "    - %s=127.0.0.1\n", freshHost(n))
 	}
 	return fmt.Sprintf(`
@@ -99,6 +102,11 @@ func (v attacheServer) prepare(ctx context.Context, b *bed, api *client.Client) 
 	if err := v.fill(ctx, b, api); err != nil {
 		return route{}, err
 	}
+	if v.refreshes > 0 {
+		if err := v.authorize(ctx, b, api); err != nil {
+			return route{}, err
+		}
+	}
 	token, err := api.CreateAccessToken(ctx, integration, time.Time{})
 	if err != nil {
 		return route{}, err
@@ -111,11 +119,10 @@ func (v attacheServer) prepare(ctx context.Context, b *bed, api *client.Client) 
 	if err != nil {
 		return route{}, err
 	}
-	r := route{
-		Authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte(integration+":"+string(password))),
-		Ports:         b.ports, Host: v.host, Roots: b.authority.Certificate + ca.PEM,
-	}
-	if v.host == opaqueHost {
+	r := b.route()
+	r.Authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(integration+":"+string(password)))
+	r.Roots += ca.PEM
+	if v.opaque {
 		r.Credential = credential
 	}
 	return r, nil
@@ -124,50 +131,42 @@ func (v attacheServer) prepare(ctx context.Context, b *bed, api *client.Client) 
 // writers is how many connections are made at a time.
 const writers = 8
 
+// fill makes the connections: the ones that load uses, and others.
 func (v attacheServer) fill(ctx context.Context, b *bed, api *client.Client) error {
+	domains := make(map[string]string, v.connections)
+	if !v.opaque {
+		domains["api"] = host
+		if b.fresh > 0 {
+			domains["fresh"] = "*." + freshDomain
+		}
+	}
+	for n := len(domains); n < v.connections; n++ {
+		name := fmt.Sprintf("other-%d", n)
+		domains[name] = name + ".bench.test"
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(writers)
-	create := func(name, domain string) {
+	for name, domain := range domains {
 		g.Go(func() error {
-			in, err := bearer(name, domain, b.ports)
-			if err != nil {
+			in := client.NewConnection{Name: name, AllowedDomain: domain, AllowedPorts: []uint16{uint16(b.ports.H1), uint16(b.ports.H2)}}
+			if err := in.Token.UnmarshalText([]byte(strings.TrimPrefix(credential, "Bearer "))); err != nil {
 				return err
 			}
-			_, err = api.CreateConnection(ctx, integration, "bearer_token", in)
+			_, err := api.CreateConnection(ctx, integration, "bearer_token", in)
 			return err
 		})
 	}
-	create("api", apiHost)
-	for n := 1; n < v.connections; n++ {
-		if n == 1 {
-			create("fresh", "*."+freshDomain)
-			continue
-		}
-		create(fmt.Sprintf("other-%d", n), fmt.Sprintf("other-%d.bench.test", n))
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return v.authorize(ctx, b, api)
-}
-
-// bearer is the request for a connection that sends the credential.
-func bearer(name, domain string, ports addresses) (client.NewConnection, error) {
-	in := client.NewConnection{Name: name, AllowedDomain: domain, AllowedPorts: []uint16{uint16(ports.H1), uint16(ports.H2)}}
-	return in, in.Token.UnmarshalText([]byte(strings.TrimPrefix(credential, "Bearer ")))
+	return g.Wait()
 }
 
 // authorize makes the OAuth connections. They are made as far apart as their
 // tokens are renewed, so that the renewals are spread as evenly.
 func (v attacheServer) authorize(ctx context.Context, b *bed, api *client.Client) error {
-	if v.refreshes == 0 {
-		return nil
-	}
 	in := client.NewOAuthClient{Registration: client.Registration{
 		Name: "provider", GrantType: "client_credentials", ClientID: "bench",
-		TokenURL: fmt.Sprintf("https://%s:%d%s", apiHost, b.ports.H1, tokenPath),
+		TokenURL: fmt.Sprintf("https://%s:%d%s", host, b.ports.H1, tokenPath),
 	}}
-	if err := json.Unmarshal([]byte(`{"client_secret":"bench-secret"}`), &in); err != nil {
+	if err := in.ClientSecret.UnmarshalText([]byte("bench-secret")); err != nil {
 		return err
 	}
 	if _, err := api.CreateOAuthClient(ctx, integration, in); err != nil {

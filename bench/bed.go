@@ -1,21 +1,19 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 )
 
-// The names by which the origin is reached. What is not api or fresh has no
-// connection in Attaché, which tunnels it.
+// The names by which the origin is reached.
 const (
-	apiHost     = "api.bench.test"
-	opaqueHost  = "opaque.bench.test"
+	host        = "api.bench.test"
 	freshDomain = "fresh.bench.test"
 )
 
-// credential is what the origin wants to see in every request.
+// credential is the Authorization field that the origin wants to see in every
+// request: who does not add it gets no answer that counts.
 const credential = "Bearer bench-canary-7e57"
 
 // tokenLife is how many seconds an OAuth token of the origin lives.
@@ -24,29 +22,35 @@ const tokenLife = 12
 // bed is what all variants share: one origin, one CA, one directory.
 type bed struct {
 	dir       string
+	memory    string // a directory that needs no disk, where there is one
 	attache   string // the binary
 	authority *authority
 	server    pair // what the origin shows, and nginx
 	origin    *child
 	ports     addresses
-	hosts     int // fresh ones
+	fresh     int // hosts that nobody has asked for
 }
 
 // newBed starts the origin.
-func newBed(attache string, hosts int) (*bed, error) {
-	dir, err := os.MkdirTemp("", "attache-bench-")
-	if err != nil {
-		return nil, err
-	}
-	b := &bed{dir: dir, attache: attache, hosts: hosts}
-	if err := b.start(); err != nil {
+func newBed(attache string) (*bed, error) {
+	b := &bed{}
+	if err := b.start(attache); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil
 }
 
-func (b *bed) start() error {
+func (b *bed) start(attache string) error {
 	var err error
+	if b.attache, err = filepath.Abs(attache); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp("", "attache-bench-"); err != nil {
+		return err
+	}
+	if b.memory, err = os.MkdirTemp("/dev/shm", "attache-bench-"); err != nil {
+		b.memory = b.dir
+	}
 	if b.authority, err = newAuthority(); err != nil {
 		return err
 	}
@@ -62,6 +66,11 @@ func (b *bed) start() error {
 
 func (b *bed) caFile() string { return filepath.Join(b.dir, "ca.pem") }
 
+// route leads straight to the origin. It says nothing of a credential.
+func (b *bed) route() route {
+	return route{Ports: b.ports, Host: host, Roots: b.authority.Certificate}
+}
+
 func (b *bed) tally() (t tally, err error) {
 	return t, b.origin.ask(struct{}{}, &t)
 }
@@ -71,22 +80,20 @@ func (b *bed) close() error {
 	if b.origin != nil {
 		err = b.origin.end()
 	}
-	return errors.Join(err, os.RemoveAll(b.dir))
+	for _, dir := range []string{b.dir, b.memory} {
+		if dir != "" {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return err
 }
 
-// proxy is a variant that runs.
-type proxy struct {
-	route   route
-	pid     int                     // 0: there is none
-	mallocs func() (float64, error) // objects allocated so far; nil: it cannot be had
-	between func() error            // between measurements; nil: nothing
-	stop    func() error
-}
-
-// variant is one way from the client to the origin.
-type variant struct {
-	name    string
-	about   string
-	missing func() string // what to install; empty where it can be started
-	start   func(context.Context, *bed) (*proxy, error)
+// writeFiles writes files into a directory.
+func writeFiles(dir string, files map[string]string) error {
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }

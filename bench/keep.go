@@ -123,7 +123,7 @@ func tail(name string) string {
 		return err.Error()
 	}
 	defer func() { _ = f.Close() }()
-	const most = 2000
+	const most = 600
 	if info, err := f.Stat(); err == nil && info.Size() > most {
 		_, _ = f.Seek(-most, io.SeekEnd)
 	}

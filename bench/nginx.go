@@ -66,13 +66,16 @@ func startNginx(_ context.Context, b *bed) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := freePorts()
-	if err != nil {
+	var own addresses
+	if own.H1, err = freePort(); err != nil {
+		return nil, err
+	}
+	if own.H2, err = freePort(); err != nil {
 		return nil, err
 	}
 	var config strings.Builder
 	if err := nginxConfig.Execute(&config, map[string]any{
-		"Dir": dir, "Own": own, "Origin": b.ports, "Host": apiHost, "CA": b.caFile(), "Credential": credential,
+		"Dir": dir, "Own": own, "Origin": b.ports, "Host": host, "CA": b.caFile(), "Credential": credential,
 	}); err != nil {
 		return nil, err
 	}
@@ -88,23 +91,19 @@ func startNginx(_ context.Context, b *bed) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &proxy{route: route{Ports: own, Host: apiHost, Roots: b.authority.Certificate}, pid: pid, stop: nginx.end}, nil
+	r := b.route()
+	r.Ports = own
+	return &proxy{route: r, pid: pid, stop: nginx.end}, nil
 }
 
-// freePorts are two that nobody listens on, for programs that cannot be given
-// port 0.
-func freePorts() (addresses, error) {
-	h1, err := net.Listen("tcp", "127.0.0.1:0")
+// freePort is one that nobody listens on, for programs that cannot be given port
+// 0.
+func freePort() (int, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return addresses{}, err
+		return 0, err
 	}
-	defer func() { _ = h1.Close() }()
-	h2, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return addresses{}, err
-	}
-	defer func() { _ = h2.Close() }()
-	return addresses{portOf(h1), portOf(h2)}, nil
+	return portOf(ln), ln.Close()
 }
 
 // listens tells whether somebody listens on a port.
@@ -114,14 +113,4 @@ func listens(port int) error {
 		_ = conn.Close()
 	}
 	return err
-}
-
-// writeFiles writes files into a directory.
-func writeFiles(dir string, files map[string]string) error {
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
 }

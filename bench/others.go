@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+)
+
+// startSquid starts squid that intercepts everything. It keeps no copy of an
+// answer and writes no access log.
+func startSquid(ctx context.Context, b *bed) (*proxy, error) {
+	dir, err := squidDir(b)
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	const helper = "/usr/lib/squid/security_file_certgen"
+	certificates := filepath.Join(dir, "certificates")
+	if out, err := exec.CommandContext(ctx, helper, "-c", "-s", certificates, "-M", "16MB").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", helper, err, out)
+	}
+	config := fmt.Sprintf(`
+http_port 127.0.0.1:%d ssl-bump tls-cert=%s generate-host-certificates=on dynamic_cert_mem_cache_size=16MB
+sslcrtd_program %s -s %s -M 16MB
+ssl_bump bump all
+tls_outgoing_options cafile=%s
+hosts_file %s
+acl others dstdomain .bench.test
+request_header_access Authorization deny all
+request_header_add Authorization "%s" others
+http_access allow localhost
+cache deny all
+access_log none
+cache_log %s
+pid_filename %s
+coredump_dir %s
+cache_effective_user proxy
+shutdown_lifetime 1 second
+`, port, filepath.Join(dir, "ca.pem"), helper, certificates, b.caFile(), filepath.Join(dir, "hosts"), credential,
+		filepath.Join(dir, "log"), filepath.Join(dir, "pid"), dir)
+	if err := writeFiles(dir, map[string]string{
+		"squid.conf": config, "ca.pem": b.authority.Certificate + b.authority.Key, "hosts": "127.0.0.1 " + host + "\n",
+	}); err != nil {
+		return nil, err
+	}
+	return b.foreign(program{
+		Path: find("squid"), Args: []string{"-N", "-f", filepath.Join(dir, "squid.conf")}, Dir: dir, Log: filepath.Join(dir, "printed"),
+	}, port)
+}
+
+// squidDir is a directory that squid can write to, who becomes another user where
+// root starts it.
+func squidDir(b *bed) (string, error) {
+	dir, err := os.MkdirTemp(b.dir, "squid-")
+	if err != nil || os.Getuid() != 0 {
+		return dir, err
+	}
+	proxy, err := user.Lookup("proxy")
+	if err != nil {
+		return "", err
+	}
+	uid, _ := strconv.Atoi(proxy.Uid) // it is a number on Linux
+	return dir, errors.Join(os.Chown(dir, uid, -1), os.Chmod(b.dir, 0o711)) //nolint:gosec // to be passed through
+}
+
+// mitmproxyAddon sets the field, and finds the origin on loopback.
+const mitmproxyAddon = `
+from mitmproxy import http
+
+def server_connect(data):
+    data.server.address = ("127.0.0.1", data.server.address[1])
+
+def requestheaders(flow: http.HTTPFlow):
+    flow.request.headers["Authorization"] = %q
+`
+
+func startMitmproxy(_ context.Context, b *bed) (*proxy, error) {
+	dir, err := os.MkdirTemp(b.dir, "mitmproxy-")
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	if err := writeFiles(dir, map[string]string{
+		"addon.py": fmt.Sprintf(mitmproxyAddon, credential), "mitmproxy-ca.pem": b.authority.Key + b.authority.Certificate,
+	}); err != nil {
+		return nil, err
+	}
+	return b.foreign(program{
+		Path: find("mitmdump"),
+		Args: []string{
+			"--quiet", "--listen-host", "127.0.0.1", "--listen-port", fmt.Sprint(port),
+			"--set", "confdir=" + dir, "--set", "ssl_verify_upstream_trusted_ca=" + b.caFile(),
+			"--scripts", filepath.Join(dir, "addon.py"),
+		},
+		Env: []string{"HOME=" + dir}, Dir: dir, Log: filepath.Join(dir, "log"),
+	}, port)
+}
+
+// foreign starts somebody else's forward proxy, which listens on a port and signs
+// with the bench's CA.
+func (b *bed) foreign(p program, port int) (*proxy, error) {
+	c, pid, err := keep(p, func() error { return listens(port) })
+	if err != nil {
+		return nil, err
+	}
+	r := b.route()
+	r.Proxy = fmt.Sprintf("127.0.0.1:%d", port)
+	return &proxy{route: r, pid: pid, stop: c.end}, nil
+}
