@@ -45,8 +45,8 @@ func (d *dialer) dial(c *tls.Config) (*tls.Conn, error) {
 	if err == nil {
 		err = secure.HandshakeContext(ctx)
 	}
-	if err == nil && secure.ConnectionState().NegotiatedProtocol != c.NextProtos[0] {
-		err = fmt.Errorf("the proxy does not speak %s", c.NextProtos[0])
+	if err == nil && d.http2 != (secure.ConnectionState().NegotiatedProtocol == "h2") {
+		err = errors.New("the other side does not speak HTTP/2")
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
@@ -14,7 +15,7 @@ import (
 // startSquid starts squid that intercepts everything. It keeps no copy of an
 // answer and writes no access log.
 func startSquid(ctx context.Context, b *bed) (*proxy, error) {
-	dir, err := squidDir(b)
+	dir, err := os.MkdirTemp(b.dir, "squid-")
 	if err != nil {
 		return nil, err
 	}
@@ -51,24 +52,33 @@ shutdown_lifetime 1 second
 	}); err != nil {
 		return nil, err
 	}
+	if err := giveToSquid(b, dir); err != nil {
+		return nil, err
+	}
+	// Its shared memory is called after the service, and another squid may run here.
+	service := fmt.Sprintf("bench%d", port)
 	return b.foreign(program{
-		Path: find("squid"), Args: []string{"-N", "-f", filepath.Join(dir, "squid.conf")}, Dir: dir, Log: filepath.Join(dir, "printed"),
+		Path: find("squid"), Args: []string{"-N", "-d1", "-n", service, "-f", filepath.Join(dir, "squid.conf")}, Dir: dir, Log: filepath.Join(dir, "printed"),
 	}, port)
 }
 
-// squidDir is a directory that squid can write to, who becomes another user where
-// root starts it.
-func squidDir(b *bed) (string, error) {
-	dir, err := os.MkdirTemp(b.dir, "squid-")
-	if err != nil || os.Getuid() != 0 {
-		return dir, err
+// giveToSquid lets squid write to its directory, also where root starts it, when
+// it becomes another user.
+func giveToSquid(b *bed, dir string) error {
+	if os.Getuid() != 0 {
+		return nil
 	}
 	proxy, err := user.Lookup("proxy")
 	if err != nil {
-		return "", err
+		return err
 	}
-	uid, _ := strconv.Atoi(proxy.Uid) // it is a number on Linux
-	return dir, errors.Join(os.Chown(dir, uid, -1), os.Chmod(b.dir, 0o711)) //nolint:gosec // to be passed through
+	uid, err := strconv.Atoi(proxy.Uid)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(b.dir, 0o711), filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chown(name, uid, -1))
+	}))
 }
 
 // mitmproxyAddon sets the field, and finds the origin on loopback.

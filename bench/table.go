@@ -88,15 +88,13 @@ func (r *results) of(w workload) table {
 	return t
 }
 
-// claims is the table of what ought to be true.
+// claims is the table of what ought to be true, as far as it was measured.
 func (r *results) claims() table {
 	t := table{{"point", "claim", "figure", "bound", "holds"}}
 	for _, v := range r.Claims {
-		figure, holds := "not measured", "–"
 		if v.Measured {
-			figure, holds = fmt.Sprintf("%.2f", v.Figure), map[bool]string{true: "yes", false: "no"}[v.Holds]
+			t = append(t, []string{v.Point, v.Text, fmt.Sprintf("%.2f", v.Figure), v.Bound, map[bool]string{true: "yes", false: "no"}[v.Holds]})
 		}
-		t = append(t, []string{v.Point, v.Text, figure, v.Bound, holds})
 	}
 	return t
 }
@@ -125,6 +123,9 @@ func (r *results) notes() []string {
 	var notes []string
 	if perMinute, ok := r.refreshes(); ok {
 		notes = append(notes, fmt.Sprintf("While refreshing was measured, the token endpoint issued %.0f tokens a minute.", perMinute))
+	}
+	if n := len(r.Claims) + 1 - len(r.claims()); n > 0 {
+		notes = append(notes, fmt.Sprintf("Claims that were not measured: %d of %d.", n, len(r.Claims)))
 	}
 	return append(notes, r.Missing...)
 }
