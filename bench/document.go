@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -14,8 +15,9 @@ const (
 	endMark   = "<!-- end of figures -->"
 )
 
-// writeDocument puts the figures between the marks of a document.
-func (r *results) writeDocument(name string) error {
+// writeDocument puts the figures between the marks of a document, with a chart
+// where there is one.
+func (r *results) writeDocument(name, chart string) error {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return err
@@ -27,7 +29,15 @@ func (r *results) writeDocument(name string) error {
 	}
 	var out bytes.Buffer
 	out.Write(before)
-	_, _ = fmt.Fprintf(&out, "%s\n\n%s\n%s", beginMark, r.markdown(), endMark)
+	_, _ = fmt.Fprintf(&out, "%s\n\n%s", beginMark, r.markdown())
+	if chart != "" {
+		path, err := filepath.Rel(filepath.Dir(name), chart)
+		if err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(&out, "\n![processor time of each proxy](%s)\n", filepath.ToSlash(path))
+	}
+	_, _ = fmt.Fprintf(&out, "\n%s", endMark)
 	out.Write(after)
 	return os.WriteFile(name, out.Bytes(), 0o644) //nolint:gosec // a document
 }

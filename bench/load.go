@@ -98,8 +98,10 @@ func loadRole(d dialogue) error {
 	if err := l.open(); err != nil {
 		return err
 	}
-	if warm := l.run(task.WarmUp); warm.Errors > 0 {
-		return errors.New(warm.Error)
+	if !l.single() {
+		if warm := l.run(task.WarmUp); warm.Errors > 0 {
+			return errors.New(warm.Error)
+		}
 	}
 	if err := d.Encode(struct{}{}); err != nil {
 		return err
@@ -239,25 +241,28 @@ func (l *load) run(span time.Duration) report {
 	return r
 }
 
-// repeat lets one worker work until a deadline, or until it fails.
+// repeat lets one worker work until a deadline, at least once, or until it fails.
 func (l *load) repeat(w worker, deadline time.Time) result {
+	if l.Kind == idleKind {
+		<-time.After(time.Until(deadline))
+		return result{}
+	}
 	// Room for what a worker does in some seconds, so that it does not grow meanwhile.
-	r := result{latencies: make([]time.Duration, 0, 1<<15)}
-	for time.Now().Before(deadline) {
+	r := result{latencies: make([]time.Duration, 0, 1<<14)}
+	for {
 		took, err := w.once()
 		if errors.Is(err, errNoMoreHosts) {
-			break
+			return r
 		}
 		if err != nil {
 			r.err = err
-			break
+			return r
 		}
 		r.latencies = append(r.latencies, took)
-		if l.single() {
-			break
+		if l.single() || time.Now().After(deadline) {
+			return r
 		}
 	}
-	return r
 }
 
 // quantile is the latency that a share of all is not longer than; zero where

@@ -134,7 +134,7 @@ func (r *results) write(o options) error {
 		err = errors.Join(err, r.writeChart(o.svg))
 	}
 	if o.markdown != "" {
-		err = errors.Join(err, r.writeDocument(o.markdown))
+		err = errors.Join(err, r.writeDocument(o.markdown, o.svg))
 	}
 	return err
 }
