@@ -3,11 +3,13 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 # More flags for go test, such as TESTFLAGS='-run TestRules -v'.
 TESTFLAGS ?=
+# More flags for the comparison, such as BENCHFLAGS='-run get-h1 -rounds 5'.
+BENCHFLAGS ?=
 
-.PHONY: help run test lint bench build cross clean
+.PHONY: help run test lint bench microbench build cross clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: build ## start everything on the embedded store and print how to use it
 	./attache serve
@@ -25,7 +27,10 @@ lint: ## look for what is unformatted, suspicious or untidy
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-bench: ## run every benchmark
+bench: build ## compare with other proxies, in less than ten minutes (docs/performance.md)
+	go run ./bench $(BENCHFLAGS)
+
+microbench: ## run the benchmarks of single functions
 	go test -run '^$$' -bench . -benchmem ./...
 
 build: ## build ./attache, static
