@@ -39,7 +39,7 @@ func (r *results) writeDocument(name, chart string) error {
 	}
 	_, _ = fmt.Fprintf(&out, "\n%s", endMark)
 	out.Write(after)
-	return os.WriteFile(name, out.Bytes(), 0o644) //nolint:gosec // a document
+	return os.WriteFile(name, out.Bytes(), 0o644)
 }
 
 // markdown is everything for a document.

@@ -128,7 +128,7 @@ func (r *results) write(o options) error {
 	var err error
 	if o.json != "" {
 		text, failed := json.MarshalIndent(r, "", "  ")
-		err = errors.Join(failed, os.WriteFile(o.json, append(text, '\n'), 0o644)) //nolint:gosec // figures
+		err = errors.Join(failed, os.WriteFile(o.json, append(text, '\n'), 0o644))
 	}
 	if o.svg != "" {
 		err = errors.Join(err, r.writeChart(o.svg))

@@ -3,14 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha1" //nolint:gosec // RFC 6455 wants it
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -22,8 +21,8 @@ import (
 
 // What the origin serves.
 const (
-	smallPath  = "/small"  // GET: smallSize bytes; other methods: the body is read first
-	bytesPath  = "/bytes/" // GET: as many bytes as the number that follows
+	smallPath  = "/small"  // smallSize bytes, after the request's body
+	bytesPath  = "/bytes/" // as many bytes as the number that follows
 	eventsPath = "/events" // a stream of server-sent events, each with the time it left
 	echoPath   = "/echo"   // a WebSocket that returns every message
 	tokenPath  = "/token"  // an OAuth token endpoint
@@ -32,7 +31,7 @@ const (
 const (
 	smallSize  = 200                  // bytes of a small answer
 	eventEvery = 5 * time.Millisecond // on each stream of events
-	bufferSize = 64 << 10
+	bufferSize = 16 << 10             // that of a TLS record
 )
 
 // originTask is what an origin is told.
@@ -140,10 +139,10 @@ func (o *origin) accept(ln net.Listener) {
 
 // head is what the origin reads of a request's head.
 type head struct {
-	get        bool
 	path       []byte
 	length     int64
-	authorized bool
+	authorized bool // by the one Authorization field that it has
+	fields     int  // Authorization
 	closes     bool
 	key        string // Sec-WebSocket-Key
 }
@@ -199,12 +198,11 @@ func (o *origin) readHead(br *bufio.Reader, h *head) error {
 	if err != nil {
 		return err
 	}
-	method, rest, _ := bytes.Cut(line, []byte(" "))
+	_, rest, _ := bytes.Cut(line, []byte(" "))
 	path, version, _ := bytes.Cut(rest, []byte(" "))
 	if string(version) != "HTTP/1.1\r\n" {
 		return errHead
 	}
-	h.get = string(method) == http.MethodGet
 	h.path = append(h.path, path...)
 	for {
 		line, err := br.ReadSlice('\n')
@@ -230,7 +228,8 @@ func (o *origin) readField(line []byte, h *head) error {
 	var err error
 	switch {
 	case is(name, "Authorization"):
-		h.authorized = string(value) == o.Credential
+		h.fields++
+		h.authorized = h.fields == 1 && string(value) == o.Credential
 	case is(name, "Content-Length"):
 		h.length, err = strconv.ParseInt(string(value), 10, 64)
 	case is(name, "Connection"):
@@ -254,7 +253,7 @@ func (o *origin) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
-	case r.Header.Get("Authorization") != o.Credential:
+	case !slices.Equal(r.Header["Authorization"], []string{o.Credential}):
 		w.WriteHeader(http.StatusForbidden)
 	case r.URL.Path != smallPath:
 		w.WriteHeader(http.StatusNotFound)
@@ -262,76 +261,3 @@ func (o *origin) answer(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(o.small[len(o.small)-smallSize:])
 	}
 }
-
-// token is an answer of the token endpoint (RFC 6749, section 5.1).
-func (o *origin) token(w io.Writer) error {
-	text := fmt.Sprintf(`{"access_token":"bench-%d","token_type":"Bearer","expires_in":%d}`, o.tokens.Add(1), o.TokenLife)
-	_, err := fmt.Fprintf(w, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
-	return err
-}
-
-func writeBytes(w io.Writer, number string) error {
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(w, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", n); err != nil {
-		return err
-	}
-	for chunk := body(4 * bufferSize); n > 0; n -= int64(len(chunk)) {
-		if _, err := w.Write(chunk[:min(n, int64(len(chunk)))]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// writeEvents sends events until the client goes away.
-func writeEvents(w io.Writer) error {
-	if _, err := io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"+
-		"X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n"); err != nil {
-		return err
-	}
-	tick := time.NewTicker(eventEvery)
-	defer tick.Stop()
-	for range tick.C {
-		event := fmt.Sprintf("data: %d\n\n", time.Now().UnixNano())
-		if _, err := fmt.Fprintf(w, "%x\r\n%s\r\n", len(event), event); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// echo returns WebSocket messages (RFC 6455) of at most 125 bytes.
-func echo(w io.Writer, br *bufio.Reader, key string) error {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // RFC 6455, section 1.3
-	if _, err := fmt.Fprintf(w, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-		base64.StdEncoding.EncodeToString(sum[:])); err != nil {
-		return err
-	}
-	var frame [2 + 4 + maxMessage]byte
-	for {
-		if _, err := io.ReadFull(br, frame[:6]); err != nil {
-			return err
-		}
-		n := int(frame[1] &^ 0x80)
-		if n > maxMessage {
-			return errHead
-		}
-		mask, message := frame[2:6], frame[6:6+n]
-		if _, err := io.ReadFull(br, message); err != nil {
-			return err
-		}
-		for i := range message {
-			message[i] ^= mask[i%4]
-		}
-		frame[4], frame[5] = frame[0], byte(n) // a head without mask, right before the message
-		if _, err := w.Write(frame[4 : 6+n]); err != nil {
-			return err
-		}
-	}
-}
-
-// maxMessage is the longest WebSocket message with the short form of its length.
-const maxMessage = 125

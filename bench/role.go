@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"time"
 )
 
@@ -41,6 +42,8 @@ func play(args []string) (played bool, err error) {
 	if !ok {
 		return false, nil
 	}
+	// An interrupt goes to every process at a terminal; who started this one ends it.
+	signal.Ignore(os.Interrupt)
 	err = role(dialogue{json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)})
 	if err != nil {
 		err = fmt.Errorf("%s: %w", args[1], err)

@@ -21,7 +21,7 @@ var columns = []struct {
 	{"p50", shown(p50, series.median, latency)},
 	{"p99", shown(p99, series.median, latency)},
 	{"CPU", shown(cpu, series.median, latency)},
-	{"allocations", shown(allocs, series.median, short1)},
+	{"allocations", shown(allocs, series.median, tenths)},
 	{"upstream connections", shown(opened, series.most, whole)},
 	{"resumed", shownResumed},
 	{"RSS", shownMemory},
@@ -49,13 +49,13 @@ func shownResumed(r *results, w workload, variant string) string {
 // matters.
 func shownMemory(r *results, w workload, variant string) string {
 	if w.work.Kind == idleKind {
-		return shown(grown, series.median, func(v float64) string { return short1(v) + " KiB each" })(r, w, variant)
+		return shown(grown, series.median, func(v float64) string { return tenths(v) + " KiB each" })(r, w, variant)
 	}
 	return shown(resident, series.median, func(v float64) string { return whole(v) + " MiB" })(r, w, variant)
 }
 
 func whole(v float64) string  { return fmt.Sprintf("%.0f", v) }
-func short1(v float64) string { return fmt.Sprintf("%.1f", v) }
+func tenths(v float64) string { return fmt.Sprintf("%.1f", v) }
 
 // latency is microseconds with three digits that count.
 func latency(v float64) string {
