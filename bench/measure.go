@@ -30,6 +30,9 @@ type measurement struct {
 	Tokens int64 `json:"tokens"` // that the origin's token endpoint issued meanwhile
 }
 
+// warmUp is how many times longer than its warm-up a workload is measured.
+const warmUp = 8
+
 // measure does a workload once through a proxy.
 func (b *bed) measure(w workload, p *proxy) (measurement, error) {
 	m := measurement{Workload: w.Name, Allocs: -1, Most: w.work.Workers * max(w.work.Streams, 1)}
@@ -42,7 +45,7 @@ func (b *bed) measure(w workload, p *proxy) (measurement, error) {
 		return m, err
 	}
 	var ready struct{}
-	load, err := begin("load", loadTask{p.route, w.work, w.span / 5}, &ready)
+	load, err := begin("load", loadTask{p.route, w.work, w.span / warmUp}, &ready)
 	if err != nil {
 		return m, err
 	}

@@ -48,8 +48,8 @@ func quickSizes() sizes {
 // How long a workload is measured in each round: those that claims are made
 // about longer than the others.
 const (
-	long  = 1500 * time.Millisecond
-	short = 800 * time.Millisecond
+	long  = 1200 * time.Millisecond
+	short = 700 * time.Millisecond
 )
 
 // plan is everything that can be measured.
