@@ -5,18 +5,21 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 )
 
 // bench runs a plan.
 type bench struct {
 	bed      *bed
 	progress io.Writer
+	began    time.Time
 	results  results
 	failures int
 }
 
 // run measures every group. What fails is noted, and the rest goes on.
 func (b *bench) run(ctx context.Context, groups []group) error {
+	b.began = time.Now()
 	for _, g := range groups {
 		if err := b.group(ctx, g); err != nil {
 			return err
@@ -28,13 +31,15 @@ func (b *bench) run(ctx context.Context, groups []group) error {
 	return nil
 }
 
+// failed notes that something could not be measured.
 func (b *bench) failed(what string, err error) {
 	b.say("FAILED: %s: %v", what, err)
 	b.failures++
 }
 
+// say tells who waits what is being done.
 func (b *bench) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(b.progress, format+"\n", args...)
+	_, _ = fmt.Fprintf(b.progress, "%4.0f s  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // group measures one group, with servers of its own.
