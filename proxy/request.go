@@ -101,6 +101,9 @@ func (p *Proxy) exchange(x *exchange, r *http.Request) {
 	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
 	r.URL = exactURL(origin, r)
 	r.Host = r.URL.Host
+	if r.ContentLength == 0 { // over HTTP/2 there is a body even so
+		r.Body = http.NoBody
+	}
 	if r.Body != http.NoBody {
 		rc := http.NewResponseController(x.client)
 		_ = rc.EnableFullDuplex() // an answer may come before the upload has ended
