@@ -125,6 +125,9 @@ type verifier struct {
 	r    io.ReaderAt
 	meta meta
 	used []bool // pages that were met
+	// spare are buffers of one page that nobody looks at any more: there are as many
+	// as the tree is deep, where otherwise each page would have its own.
+	spare [][]byte
 }
 
 // A page is one in memory, with those that it overflows into.
@@ -140,13 +143,13 @@ func (v *verifier) page(id uint64) (page, error) {
 	if id >= v.meta.pages {
 		return page{}, damaged(fmt.Sprintf("page %d lies outside the file", id))
 	}
-	var head [pageHead]byte
-	if _, err := v.r.ReadAt(head[:], int64(id)*v.meta.pageSize); err != nil {
+	data := v.buffer()
+	if _, err := v.r.ReadAt(data, int64(id)*v.meta.pageSize); err != nil {
 		return page{}, fmt.Errorf("page %d: %w", id, err)
 	}
 	num := binary.NativeEndian
-	overflow := uint64(num.Uint32(head[12:]))
-	if num.Uint64(head[:]) != id || overflow >= v.meta.pages-id {
+	overflow := uint64(num.Uint32(data[12:]))
+	if num.Uint64(data) != id || overflow >= v.meta.pages-id {
 		return page{}, damaged(fmt.Sprintf("page %d is another page", id))
 	}
 	for i := id; i <= id+overflow; i++ {
@@ -154,16 +157,36 @@ func (v *verifier) page(id uint64) (page, error) {
 			return page{}, err
 		}
 	}
-	p := page{
+	if overflow > 0 {
+		more := make([]byte, int64(overflow)*v.meta.pageSize)
+		if _, err := v.r.ReadAt(more, int64(id+1)*v.meta.pageSize); err != nil {
+			return page{}, fmt.Errorf("page %d: %w", id, err)
+		}
+		data = append(data, more...)
+	}
+	return page{
 		id:    id,
-		flags: num.Uint16(head[8:]),
-		count: int(num.Uint16(head[10:])),
-		data:  make([]byte, int64(overflow+1)*v.meta.pageSize),
+		flags: num.Uint16(data[8:]),
+		count: int(num.Uint16(data[10:])),
+		data:  data,
+	}, nil
+}
+
+// buffer has room for one page.
+func (v *verifier) buffer() []byte {
+	if n := len(v.spare); n > 0 {
+		b := v.spare[n-1]
+		v.spare = v.spare[:n-1]
+		return b
 	}
-	if _, err := v.r.ReadAt(p.data, int64(id)*v.meta.pageSize); err != nil {
-		return page{}, fmt.Errorf("page %d: %w", id, err)
+	return make([]byte, v.meta.pageSize)
+}
+
+// release lets a page's buffer be another's. Nothing of the page may be in use.
+func (v *verifier) release(p page) {
+	if int64(len(p.data)) == v.meta.pageSize {
+		v.spare = append(v.spare, p.data)
 	}
-	return p, nil
 }
 
 func (v *verifier) use(id uint64) error {
@@ -186,6 +209,7 @@ func (v *verifier) subtree(id uint64, low, high []byte, leaf func(element) error
 	if err != nil {
 		return err
 	}
+	defer v.release(p)
 	if p.count == 0 { // bbolt keeps an empty bucket in its parent
 		return p.damaged("is empty")
 	}

@@ -201,7 +201,8 @@ func (s sealer) unseal(bucket, key string, sealed []byte) ([]byte, error) {
 // associated is the place that a value is sealed to. The lengths keep two
 // places from looking alike.
 func associated(bucket, key, field string) []byte {
-	out := []byte{sealVersion}
+	out := make([]byte, 0, 1+3*binary.MaxVarintLen16+len(bucket)+len(key)+len(field))
+	out = append(out, sealVersion)
 	for _, s := range []string{bucket, key, field} {
 		out = binary.AppendUvarint(out, uint64(len(s)))
 		out = append(out, s...)
