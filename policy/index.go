@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -51,14 +50,15 @@ type entry struct {
 
 func newEntry(c *attache.Connection) *entry {
 	header, value := c.Header()
-	reason := fmt.Sprintf("connection %q is for exactly this host", c.Name)
-	if strings.HasPrefix(string(c.AllowedDomain), wildcard) {
-		reason = fmt.Sprintf("connection %q is for %s, the narrowest domain that covers this host and port", c.Name, c.AllowedDomain)
+	name, domain := `connection "`+c.Name+`"`, string(c.AllowedDomain)
+	reason := name + " is for exactly this host"
+	if strings.HasPrefix(domain, wildcard) {
+		reason = name + " is for " + domain + ", the narrowest domain that covers this host and port"
 	}
 	return &entry{
 		connection: c,
 		inject:     attache.Decision{Action: attache.Inject, Connection: c, Header: header, Value: value, Reason: reason},
-		named:      fmt.Sprintf("the client named connection %q, which is for %s", c.Name, c.AllowedDomain),
+		named:      "the client named " + name + ", which is for " + domain,
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/term"
@@ -89,22 +88,23 @@ func (d *data) begin(ctx context.Context) error {
 // follow fills the index from the store and keeps it, and the others, up to date
 // until cancel. Nobody may write to the store before it returns.
 func (d *data) follow(ctx context.Context, others ...func(attache.Change)) (cancel func(), err error) {
-	var existing []attache.Change
 	following := false
-	cancel, err = d.store.Subscribe(ctx, func(ch attache.Change) {
-		for _, other := range others {
-			other(ch)
-		}
-		if !following {
-			existing = append(existing, ch)
-			return
-		}
-		d.live.Apply(ch)
+	existing := policy.Compile(func(compile func(attache.Change) bool) {
+		cancel, err = d.store.Subscribe(ctx, func(ch attache.Change) {
+			for _, other := range others {
+				other(ch)
+			}
+			if following {
+				d.live.Apply(ch)
+			} else {
+				compile(ch) // it takes all
+			}
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	d.live.Replace(policy.Compile(slices.Values(existing)))
+	d.live.Replace(existing)
 	following = true
 	return cancel, nil
 }
