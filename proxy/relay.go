@@ -213,7 +213,7 @@ func (f *relay) receive(deadline time.Time) outcome {
 			return over // as net/http has it: to half a head there is no answer
 		}
 	}
-	if f.request.Length > int64(cap(f.in)-1-f.size) || !f.t.isNamed(f.request.Host) {
+	if f.size > f.p.settings.Limits.HeadBytes || f.request.Length > int64(cap(f.in)-1-f.size) || !f.t.isNamed(f.request.Host) {
 		return other
 	}
 	bounded = false

@@ -90,7 +90,7 @@ func (f *relay) refused(c *wire.Conn, strips *policy.StripSet) (*wire.Conn, erro
 }
 
 func (f *relay) ask(c *wire.Conn, strips *policy.StripSet) error {
-	c.Lend(f.from)
+	c.Lend(f.from[:min(len(f.from), f.p.settings.Limits.HeadBytes)])
 	f.parsed = nil
 	f.out = f.appendRequest(f.out[:0], strips)
 	now := time.Now()
