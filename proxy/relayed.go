@@ -144,6 +144,7 @@ func (f *relay) readHead(c *wire.Conn, asked time.Time) error {
 			f.out = f.appendHead(f.out[:0])
 			f.out = append(f.out, "\r\n"...)
 			if _, err := f.conn.Write(f.out); err != nil {
+				f.end() // the client has left
 				return err
 			}
 		}
