@@ -204,7 +204,7 @@ func (p *Pool) keep(c *Conn) (kept bool, dropped *Conn) {
 		return false, nil
 	case h.serve(c):
 		return true, nil
-	case len(h.idle) >= p.MaxIdlePerHost:
+	case len(h.idle) >= p.MaxIdlePerHost || p.MaxIdle == 0:
 		return false, nil
 	case p.idle >= p.MaxIdle:
 		dropped = p.drop()
