@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"errors"
+	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -73,7 +74,8 @@ type paths struct {
 	closes bool
 }
 
-func newPaths(t testing.TB) *paths {
+// newPaths has proxies that wait so long for what does not come.
+func newPaths(t testing.TB, patience time.Duration) *paths {
 	p := &paths{}
 	p.up = rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
 		for {
@@ -92,8 +94,8 @@ func newPaths(t testing.TB) *paths {
 		}
 	})
 	limits := func(s *proxy.Settings) {
-		s.Limits.HeadTimeout, s.Limits.IdleTimeout = 2*time.Second, time.Second
-		s.Upstream.ResponseTimeout = time.Second
+		s.Limits.HeadTimeout, s.Limits.IdleTimeout = 2*patience, patience
+		s.Upstream.ResponseTimeout = patience
 	}
 	p.fast = newWorld(t, p.up, limits, bearer("for-a", host))
 	p.ordinary = newWorld(t, p.up, func(s *proxy.Settings) { limits(s); s.Ordinary = true }, bearer("for-a", host))
@@ -232,7 +234,7 @@ func TestBothPathsReadRequestsAlike(t *testing.T) {
 	for name, client := range requestShapes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			newPaths(t).compare(t, conversation{client: client + lastRequest})
+			newPaths(t, time.Second).compare(t, conversation{client: client + lastRequest})
 		})
 	}
 }
@@ -245,20 +247,30 @@ func TestBothPathsReadAnswersAlike(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client := cmp.Or(c.client, "GET /a HTTP/1.1\r\nHost: HOST\r\n\r\n")
-			newPaths(t).compare(t, conversation{client + lastRequest, c.upstream, c.closes})
+			newPaths(t, time.Second).compare(t, conversation{client + lastRequest, c.upstream, c.closes})
 		})
 	}
 }
 
 // FuzzPaths lets a client send anything that it likes.
 func FuzzPaths(f *testing.F) {
-	for _, client := range requestShapes {
-		f.Add(client)
+	if flag.Lookup("test.fuzz").Value.String() != "" { // the tests above have them
+		for _, client := range requestShapes {
+			f.Add(client)
+		}
 	}
-	p := newPaths(f)
+	f.Add("GET /a HTTP/1.1\r\nHost: HOST\r\n\r\n")
+	p := newPaths(f, 150*time.Millisecond)
 	f.Fuzz(func(t *testing.T, client string) {
 		if len(client) > 4<<10 || strings.Contains(client, canary) {
 			return
+		}
+		for _, w := range []*world{p.fast, p.ordinary} {
+			w.t = t
+			defer func() { w.t = f }()
+			for len(w.news) > 0 {
+				<-w.news
+			}
 		}
 		p.compare(t, conversation{client: client + lastRequest})
 	})
