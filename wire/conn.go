@@ -28,12 +28,12 @@ type Conn struct {
 // before, the error may be [ErrStale]: then nothing was written, and otherwise Ask
 // may wait for the answer to begin, until the deadline of reads.
 func (c *Conn) Ask(request []byte) error {
+	if c.Reused && c.holds() {
+		return ErrStale
+	}
 	if !c.Reused || c.asking == nil {
 		_, err := c.Write(request)
 		return err
-	}
-	if c.holds() {
-		return ErrStale
 	}
 	return c.asking.write(request)
 }
