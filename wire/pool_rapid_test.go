@@ -36,7 +36,7 @@ type use struct {
 type getting struct {
 	authority string
 	cancel    context.CancelFunc
-	done      bool
+	done      atomic.Bool
 	conn      *wire.Conn
 	err       error
 }
@@ -58,7 +58,7 @@ func (u *use) do(s step) error {
 		u.waiting = append(u.waiting, g)
 		go func() {
 			g.conn, g.err = u.pool.Get(ctx, s.Authority, func() {})
-			g.done = true
+			g.done.Store(true)
 		}()
 	case "leave":
 		if len(u.waiting) > 0 {
@@ -79,9 +79,9 @@ func (u *use) do(s step) error {
 			}
 		}
 	case "dials fail":
-		u.dials.fail = func() error { return errDial }
+		u.dials.failing(func() error { return errDial })
 	case "dials succeed":
-		u.dials.fail = nil
+		u.dials.failing(nil)
 	case "time passes":
 		<-time.After(time.Duration(s.N) * time.Second)
 	}
@@ -91,8 +91,11 @@ func (u *use) do(s step) error {
 
 // idle are those that are open and that nobody uses.
 func (u *use) idle() (all []*quiet) {
-	for _, q := range u.dials.all {
-		if !q.closed.Load() && !slices.ContainsFunc(u.held, func(c *wire.Conn) bool { return at(c) == q }) {
+	u.dials.mu.Lock()
+	dialled := slices.Clone(u.dials.all)
+	u.dials.mu.Unlock()
+	for _, q := range dialled {
+		if !q.isClosed() && !slices.ContainsFunc(u.held, func(c *wire.Conn) bool { return bottom(c) == q }) {
 			all = append(all, q)
 		}
 	}
@@ -104,7 +107,7 @@ func (u *use) check() error {
 	var wait []*getting
 	for _, g := range u.waiting {
 		switch {
-		case !g.done:
+		case !g.done.Load():
 			first[g.authority] = true
 			wait = append(wait, g)
 		case g.err != nil:
@@ -112,11 +115,11 @@ func (u *use) check() error {
 				return g.err
 			}
 		default:
-			q := at(g.conn)
+			q := bottom(g.conn)
 			if first[g.authority] {
 				return fmt.Errorf("one who waits for %s was overtaken", g.authority)
 			}
-			if q.authority != g.authority || q.closed.Load() || slices.Contains(u.held, g.conn) {
+			if q.authority != g.authority || q.isClosed() || slices.Contains(u.held, g.conn) {
 				return fmt.Errorf("for %s one got %+v", g.authority, q)
 			}
 			u.held = append(u.held, g.conn)
@@ -125,8 +128,8 @@ func (u *use) check() error {
 	u.waiting = wait
 	inUse, idle := map[string]int{}, map[string]int{}
 	for _, c := range u.held {
-		q := at(c)
-		if q.closed.Load() {
+		q := bottom(c)
+		if q.isClosed() {
 			return fmt.Errorf("%d is in use and closed", q.id)
 		}
 		inUse[q.authority]++
@@ -160,7 +163,7 @@ func (u *use) end(stop func()) error {
 	if err := u.check(); err != nil {
 		return err
 	}
-	u.dials.fail = nil
+	u.dials.failing(nil)
 	for _, c := range u.held {
 		u.pool.Put(c)
 	}

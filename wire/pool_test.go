@@ -2,14 +2,10 @@ package wire_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"io"
 	"net"
-	"net/http/httptest"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +15,7 @@ import (
 	"attache/wire"
 )
 
-// dials is what a pool dials in a test: connections that have nothing to say.
+// dials is what a pool dials in a test: connections that can only be closed.
 type dials struct {
 	mu   sync.Mutex // guards what follows
 	all  []*quiet
@@ -28,10 +24,10 @@ type dials struct {
 
 type quiet struct {
 	net.Conn
-
+	dials     *dials
 	id        int
 	authority string
-	closed    atomic.Bool
+	closed    bool
 }
 
 var errDial = errors.New("it cannot be dialled")
@@ -44,9 +40,16 @@ func (d *dials) dial(_ context.Context, authority string) (net.Conn, error) {
 			return nil, err
 		}
 	}
-	q := &quiet{id: len(d.all) + 1, authority: authority}
+	q := &quiet{dials: d, id: len(d.all) + 1, authority: authority}
 	d.all = append(d.all, q)
 	return q, nil
+}
+
+// failing lets the next ones fail as it says.
+func (d *dials) failing(as func() error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail = as
 }
 
 // open are the ids of those that are open.
@@ -54,24 +57,35 @@ func (d *dials) open() (ids []int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, q := range d.all {
-		if !q.closed.Load() {
+		if !q.closed {
 			ids = append(ids, q.id)
 		}
 	}
 	return ids
 }
 
+func (q *quiet) isClosed() bool {
+	q.dials.mu.Lock()
+	defer q.dials.mu.Unlock()
+	return q.closed
+}
+
 func (q *quiet) Close() error {
-	if q.closed.Swap(true) {
+	q.dials.mu.Lock()
+	defer q.dials.mu.Unlock()
+	if q.closed {
 		return net.ErrClosed
 	}
+	q.closed = true
 	return nil
 }
 
-// at is what was dialled for c.
-func at(c *wire.Conn) *quiet { return c.Conn.(interface{ NetConn() net.Conn }).NetConn().(*quiet) }
+// bottom is what was dialled for c.
+func bottom(c *wire.Conn) *quiet {
+	return c.Conn.(interface{ NetConn() net.Conn }).NetConn().(*quiet)
+}
 
-func id(c *wire.Conn) int { return at(c).id }
+func id(c *wire.Conn) int { return bottom(c).id }
 
 // newPool is one that is large in every way, but for what the test changes.
 func newPool(d *dials) *wire.Pool {
@@ -294,116 +308,4 @@ func TestRedialKeepsThePlace(t *testing.T) {
 	}
 	d.fail = nil
 	several(t, p, "a:1", 1)
-}
-
-// What the peer of an idle connection has done shows when it is to be used.
-func TestAnIdleConnectionThatIsNotQuietIsStale(t *testing.T) {
-	tlsServer := httptest.NewTLSServer(nil) // for its certificate
-	defer tlsServer.Close()
-	layers := map[string]func(net.Conn) net.Conn{
-		"TCP": func(c net.Conn) net.Conn { return c },
-		"TLS": func(c net.Conn) net.Conn { return tls.Server(c, tlsServer.TLS.Clone()) },
-	}
-	peers := map[string]struct {
-		does func(conn, below net.Conn, answer func(io.Writer))
-		good bool
-	}{
-		"stays quiet": {func(conn, _ net.Conn, answer func(io.Writer)) { answer(conn) }, true},
-		"closes":      {func(conn, _ net.Conn, answer func(io.Writer)) { answer(conn); _ = conn.Close() }, false},
-		"resets": {func(conn, below net.Conn, answer func(io.Writer)) {
-			answer(conn)
-			_ = below.(*held).Conn.(*net.TCPConn).SetLinger(0)
-			_ = below.Close()
-		}, false},
-		"says more": {func(conn, _ net.Conn, answer func(io.Writer)) { answer(conn); answer(conn) }, false},
-		"says more with its answer": {func(conn, below net.Conn, answer func(io.Writer)) {
-			below.(*held).hold()
-			answer(conn)
-			answer(conn)
-			below.(*held).release()
-		}, false},
-	}
-	for layer, over := range layers {
-		for name, peer := range peers {
-			t.Run(name+" over "+layer, func(t *testing.T) {
-				ln, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer ln.Close()
-				p := newPool(&dials{})
-				p.Dial = func(ctx context.Context, _ string) (net.Conn, error) {
-					return new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
-				}
-				if layer == "TLS" {
-					p.Secure = func(_ context.Context, c net.Conn, _ string) (net.Conn, error) {
-						return tls.Client(c, &tls.Config{InsecureSkipVerify: true}), nil
-					}
-				}
-				acted := make(chan struct{})
-				go func() {
-					defer close(acted)
-					below, err := ln.Accept()
-					if err != nil {
-						return
-					}
-					below = &held{Conn: below}
-					conn := over(below)
-					t.Cleanup(func() { _ = conn.Close() })
-					_, _ = io.ReadFull(conn, make([]byte, 1))
-					peer.does(conn, below, func(w io.Writer) { _, _ = io.WriteString(w, okAnswer) })
-				}()
-				c := several(t, p, "a:1", 1)[0]
-				c.Lend(make([]byte, bufferSize))
-				_, _ = io.WriteString(c, "x")
-				var r wire.Response
-				if err := c.ReadHead(&r); err != nil {
-					t.Fatal(err)
-				}
-				var b wire.Body
-				b.Begin(c, &r, []byte("GET"))
-				if _, err := io.ReadAll(&b); err != nil {
-					t.Fatal(err)
-				}
-				<-acted // over loopback, it has arrived
-				if b.InStep() {
-					p.Put(c)
-				} else {
-					p.Discard(c)
-				}
-				if !peer.good && !b.InStep() {
-					return // it was noticed at once
-				}
-				again := several(t, p, "a:1", 1)[0]
-				defer p.Discard(again)
-				again.Lend(make([]byte, bufferSize))
-				_ = again.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-				if err := again.Ask([]byte("x")); !again.Reused || (err == nil) != peer.good || err != nil && err != wire.ErrStale {
-					t.Errorf("reused %v: %v", again.Reused, err)
-				}
-			})
-		}
-	}
-}
-
-// held is a connection that can hold back what is written, to send it at once.
-type held struct {
-	net.Conn
-	holds bool
-	buf   []byte
-}
-
-func (h *held) hold() { h.holds = true }
-
-func (h *held) release() {
-	h.holds = false
-	_, _ = h.Conn.Write(h.buf)
-}
-
-func (h *held) Write(p []byte) (int, error) {
-	if h.holds {
-		h.buf = append(h.buf, p...)
-		return len(p), nil
-	}
-	return h.Conn.Write(p)
 }
