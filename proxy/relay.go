@@ -30,16 +30,10 @@ type relay struct {
 	conn net.Conn        // what the client sends in the tunnel, decrypted
 	ctx  context.Context // ends when the client leaves, or the proxy
 	end  context.CancelFunc
+	slow func() // begins to watch the client
 	watch
-
-	x      exchange
-	record record
 	*workspace
-	size   int            // of the head at the beginning of in
-	body   wire.Body      // of the answer
-	parsed *http.Response // an answer that is not plain; nil: it is in response
-	slow   func()         // begins to watch the client
-	first  [1024]byte
+	first [16]byte // of a request, before there is a workspace
 }
 
 // workspace is what one exchange needs. A tunnel that rests has none.
@@ -47,8 +41,13 @@ type workspace struct {
 	in       []byte // what the client sent: a request, and perhaps more
 	out      []byte // what is to be sent, either way
 	from     []byte // what the upstream sent
+	x        exchange
+	record   record
 	request  wire.Request
+	size     int // of the request's head, at the beginning of in
 	response wire.Response
+	parsed   *http.Response // an answer that is not plain; nil: it is in response
+	body     wire.Body      // of the answer
 }
 
 // workspaceSize bounds each of a workspace's buffers: a request on the fast path
@@ -101,7 +100,7 @@ func (f *relay) contain() {
 	if v := recover(); v != nil {
 		f.p.with.Log.Error("a tunnel ended in a panic", "panic_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 		_ = f.conn.Close()
-		if f.record.emit != nil {
+		if f.workspace != nil && f.record.emit != nil {
 			f.record.finish()
 		}
 	}
@@ -147,6 +146,7 @@ func (f *relay) advance() {
 func (f *relay) unwatch() { f.in = append(f.in, f.stopWatch(f.conn)...) }
 
 func (f *relay) release() {
+	f.x, f.parsed = exchange{}, nil // they hold the tunnel
 	workspaces.Put(f.workspace)
 	f.workspace = nil
 }
