@@ -95,7 +95,14 @@ func (f *relay) ask(c *wire.Conn, strips *policy.StripSet) error {
 	f.out = f.appendRequest(f.out[:0], strips)
 	now := time.Now()
 	f.bound(c, now.Add(watchAfter))
-	if err := c.Ask(f.out); err != nil {
+	err := c.Ask(f.out)
+	if err == wire.ErrLate { // the machine is busy
+		f.slow()
+		now = time.Now()
+		f.bound(c, now.Add(f.p.settings.Upstream.ResponseTimeout))
+		err = c.Ask(f.out)
+	}
+	if err != nil {
 		return err
 	}
 	return f.readHead(c, now)

@@ -3,7 +3,9 @@
 package wire
 
 import (
+	"errors"
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -60,7 +62,12 @@ func isQuiet(fd int) bool {
 // then, the first read will say.
 func (a *asking) write(request []byte) error {
 	a.request, a.err = request, nil
-	if err := a.raw.Read(a.step); err != nil && a.request != nil {
+	err := a.raw.Read(a.step)
+	switch {
+	case err == nil || a.request == nil || a.err != nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		a.err = ErrLate
+	default:
 		a.err = err
 	}
 	a.request = nil

@@ -25,8 +25,8 @@ type Conn struct {
 }
 
 // Ask writes a request, for which c has been lent a buffer. Where c has been used
-// before, the error may be [ErrStale]: then nothing was written, and otherwise Ask
-// may wait for the answer to begin, until the deadline of reads.
+// before, the error may be [ErrStale] or [ErrLate]: then nothing was written, and
+// otherwise Ask may wait for the answer to begin, until the deadline of reads.
 func (c *Conn) Ask(request []byte) error {
 	if c.Reused && c.holds() {
 		return ErrStale

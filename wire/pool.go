@@ -15,6 +15,9 @@ var (
 	// ErrStale: a connection that was idle has been closed, or its peer has said
 	// something since. Another will do.
 	ErrStale = errors.New("the upstream connection is stale")
+	// ErrLate: the deadline of reads was over before the request was written. Set
+	// another, and ask again.
+	ErrLate = errors.New("the deadline was over before the request was written")
 )
 
 // Pool keeps upstream connections between exchanges. It starts no goroutine;
