@@ -24,6 +24,8 @@ var (
 	ErrExists = errors.New("already exists")
 	// ErrReferenced: something else needs it. The API answers 409.
 	ErrReferenced = errors.New("still used")
+	// ErrReplayed: it was done once and must not be done again. The API answers 409.
+	ErrReplayed = errors.New("imported before")
 )
 
 // FieldError says what is wrong with one value that somebody gave us: which

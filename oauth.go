@@ -74,6 +74,18 @@ const (
 	GrantRetrying    GrantState = "retrying"              // the last refresh failed in a way that may pass
 	GrantConfigError GrantState = "config_error"          // the provider refuses our client; an edit is needed
 	GrantNeedsReauth GrantState = "needs_reauthorization" // the provider refuses the grant; a person is needed
+	GrantMoved       GrantState = "moved"                 // it was exported for use elsewhere: nothing is refreshed or sent here
+)
+
+// Rotation is what is known of a provider's refresh tokens: whether a use brings
+// another one.
+type Rotation string
+
+// What can be known.
+const (
+	RotationUnknown Rotation = ""    // none has been used yet
+	Rotates         Rotation = "yes" // a use has brought another one
+	DoesNotRotate   Rotation = "no"  // no use has, so far
 )
 
 // Grant is what a provider gave an OAuth connection, and how it stands.
@@ -86,6 +98,7 @@ type Grant struct {
 	IssuedAt     time.Time // when the access token was issued
 	ExpiresAt    time.Time // of the access token; zero: unknown
 	Generation   uint64    // one more with every new access token
+	Rotation     Rotation  // of the refresh token
 	ErrorCode    string    // the provider's, or ours, of the last failure; never its text
 	Failures     int       // in a row
 	RetryAt      time.Time // of the next try; zero: none is planned
@@ -93,6 +106,8 @@ type Grant struct {
 	// what became of it: after a crash, or an answer that was lost, it tells that the
 	// token may have been spent.
 	Intent *Intent
+	// Move is set in the state moved, in which there is no token beside what it holds.
+	Move *Move
 }
 
 // Intent says which generation's refresh token was about to be spent, and when.
@@ -100,4 +115,13 @@ type Intent struct {
 	Generation uint64
 	At         time.Time
 	Recovered  bool // recovery was tried once already
+}
+
+// Move is the way of a grant to another machine.
+type Move struct {
+	ID string // of the export, and of each repetition of it
+	At time.Time
+	// Held is the grant as it was, for as long as it is not known that the export is
+	// where it cannot get lost. Nil: it is.
+	Held *Grant
 }

@@ -17,6 +17,7 @@ type Report struct {
 	AccessTokens int
 	AdminTokens  int
 	Authorities  int
+	Arrivals     int // moves that were imported; who they belonged to may be gone
 }
 
 // Check examines the whole database: its pages, that every record unseals in
@@ -42,6 +43,7 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 			}),
 			checkOAuth(v, owners, &r),
 			examine(v, accessTokens, &r.AccessTokens, owned[accessTokenRecord](owners)),
+			examine(v, arrivals, &r.Arrivals, func(keyed[arrivalRecord]) error { return nil }),
 		}
 		ids := map[string]bool{}
 		found = append(found, examine(v, adminTokens, &r.AdminTokens, func(k keyed[adminTokenRecord]) error {

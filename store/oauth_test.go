@@ -33,6 +33,9 @@ func set(t *testing.T, v reflect.Value, path string) {
 			set(t, v.Field(i), path+"."+v.Type().Field(i).Name)
 		}
 	case reflect.Pointer:
+		if strings.HasSuffix(path, ".Held.Move") {
+			return // a grant that is held is not moved itself
+		}
 		v.Set(reflect.New(v.Type().Elem()))
 		set(t, v.Elem(), path)
 	case reflect.Map:

@@ -168,16 +168,21 @@ func loadOAuthClient(v view, integration, name string) (attache.OAuthClient, err
 
 // sameRegistration holds what never changes (rule O1) against a change.
 func sameRegistration(before, after attache.OAuthClient) error {
-	return unchanged("make another client", []sameness{
-		{"integration", before.Integration == after.Integration},
-		{"name", before.Name == after.Name},
-		{"grant_type", before.GrantType == after.GrantType},
-		{"auth_url", before.AuthURL == after.AuthURL},
-		{"token_url", before.TokenURL == after.TokenURL},
-		{"default_scopes", before.DefaultScopes == after.DefaultScopes},
-		{"provider", reflect.DeepEqual(withoutProof(before.Provider), withoutProof(after.Provider))},
-		{"created_at", before.CreatedAt.Equal(after.CreatedAt)},
-	})
+	return unchanged("make another client", registration(before, after))
+}
+
+// registration holds two OAuth clients against each other, but for what may change.
+func registration(a, b attache.OAuthClient) []sameness {
+	return []sameness{
+		{"integration", a.Integration == b.Integration},
+		{"name", a.Name == b.Name},
+		{"grant_type", a.GrantType == b.GrantType},
+		{"auth_url", a.AuthURL == b.AuthURL},
+		{"token_url", a.TokenURL == b.TokenURL},
+		{"default_scopes", a.DefaultScopes == b.DefaultScopes},
+		{"provider", reflect.DeepEqual(withoutProof(a.Provider), withoutProof(b.Provider))},
+		{"created_at", a.CreatedAt.Equal(b.CreatedAt)},
+	}
 }
 
 // withoutProof is p without what takes the place of a client secret.

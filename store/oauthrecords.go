@@ -50,16 +50,24 @@ type (
 		IssuedAt     time.Time          `json:"issued_at,omitzero"`
 		ExpiresAt    time.Time          `json:"expires_at,omitzero"`
 		Generation   uint64             `json:"generation,omitempty"`
+		Rotation     attache.Rotation   `json:"rotation,omitempty"`
 		ErrorCode    string             `json:"error_code,omitempty"`
 		Failures     int                `json:"failures,omitempty"`
 		RetryAt      time.Time          `json:"retry_at,omitzero"`
 		Intent       *intentRecord      `json:"intent,omitempty"`
+		Move         *moveRecord        `json:"move,omitempty"`
 	}
 
 	intentRecord struct {
 		Generation uint64    `json:"generation"`
 		At         time.Time `json:"at"`
 		Recovered  bool      `json:"recovered,omitempty"`
+	}
+
+	moveRecord struct {
+		ID   string       `json:"id"`
+		At   time.Time    `json:"at"`
+		Held *grantRecord `json:"held,omitempty"`
 	}
 )
 
@@ -139,12 +147,20 @@ func newGrantRecord(g attache.Grant) grantRecord {
 		IssuedAt:     stored(g.IssuedAt),
 		ExpiresAt:    stored(g.ExpiresAt),
 		Generation:   g.Generation,
+		Rotation:     g.Rotation,
 		ErrorCode:    g.ErrorCode,
 		Failures:     g.Failures,
 		RetryAt:      stored(g.RetryAt),
 	}
 	if i := g.Intent; i != nil {
 		r.Intent = &intentRecord{i.Generation, stored(i.At), i.Recovered}
+	}
+	if m := g.Move; m != nil {
+		r.Move = &moveRecord{ID: m.ID, At: stored(m.At)}
+		if m.Held != nil {
+			held := newGrantRecord(*m.Held)
+			r.Move.Held = &held
+		}
 	}
 	return r
 }
@@ -159,6 +175,7 @@ func (r grantRecord) grant() *attache.Grant {
 		IssuedAt:     r.IssuedAt,
 		ExpiresAt:    r.ExpiresAt,
 		Generation:   r.Generation,
+		Rotation:     r.Rotation,
 		ErrorCode:    r.ErrorCode,
 		Failures:     r.Failures,
 		RetryAt:      r.RetryAt,
@@ -166,6 +183,12 @@ func (r grantRecord) grant() *attache.Grant {
 	if r.Intent != nil {
 		i := attache.Intent(*r.Intent)
 		g.Intent = &i
+	}
+	if m := r.Move; m != nil {
+		g.Move = &attache.Move{ID: m.ID, At: m.At}
+		if m.Held != nil {
+			g.Move.Held = m.Held.grant()
+		}
 	}
 	return g
 }

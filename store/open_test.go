@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -188,7 +189,7 @@ func TestNewerSchema(t *testing.T) {
 	openAndClose(t, Options{Dir: dir})
 	editHeader(t, dir, func(h *header) { h.Schema++ })
 	_, err := Open(t.Context(), Options{Dir: dir})
-	wantError(t, err, ErrNewerSchema, dir, "schema 3")
+	wantError(t, err, ErrNewerSchema, dir, fmt.Sprintf("schema %d", schema+1))
 	// It says so before it asks for a key that may be of another kind.
 	must(t, os.Remove(filepath.Join(dir, masterKeyFile)))
 	_, err = Open(t.Context(), Options{Dir: dir})

@@ -23,6 +23,7 @@ const (
 	accessTokens = "access_tokens" // integration, ID
 	adminTokens  = "admin_tokens"  // hash, in hexadecimal
 	authorities  = "authorities"   // authoritySet: one record for all of them
+	arrivals     = "arrivals"      // ID of a move that was imported
 )
 
 const authoritySet = "set"
@@ -36,7 +37,7 @@ func checkBuckets(r reader) error {
 	}
 	for _, n := range names {
 		switch n {
-		case metaBucket, integrations, connections, oauthClients, grants, accessTokens, adminTokens, authorities:
+		case metaBucket, integrations, connections, oauthClients, grants, accessTokens, adminTokens, authorities, arrivals:
 		default:
 			return damaged(fmt.Sprintf("there is a bucket %q, which no version makes", n))
 		}
@@ -103,6 +104,12 @@ type (
 		Certificate []byte    `json:"certificate"`
 		Key         []byte    `json:"key"`
 		CreatedAt   time.Time `json:"created_at"`
+	}
+
+	arrivalRecord struct {
+		Integration string    `json:"integration"`
+		Connection  string    `json:"connection"`
+		At          time.Time `json:"at"`
 	}
 )
 

@@ -20,8 +20,8 @@ import (
 const (
 	// schema is the version of everything in the database: which buckets there
 	// are, and what the records in them look like. 2 added OAuth clients and
-	// grants.
-	schema = 2
+	// grants, 3 grants that were moved.
+	schema = 3
 	// sealVersion begins each sealed value, and is sealed along.
 	sealVersion = 1
 

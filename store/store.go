@@ -145,9 +145,9 @@ func (s *Store) unlock(ctx context.Context, key *masterKey) (h header, err error
 	return h, err
 }
 
-// upgrade brings the database to this version's schema. From 1 to 2 nothing
-// moves: what is new is in buckets of its own, which an older version would take
-// for damage. The header tells it better.
+// upgrade brings the database to this version's schema. So far nothing moves: what
+// is new is in buckets of its own, which an older version would take for damage,
+// and in a state of grants that it would not keep to. The header tells it better.
 func (s *Store) upgrade(ctx context.Context, h header) error {
 	if h.Schema == schema {
 		return nil
