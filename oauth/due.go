@@ -72,7 +72,7 @@ func due(c *attache.Connection, r registration, expires, now instant, wall time.
 		return never
 	}
 	switch g.State {
-	case attache.GrantNeedsReauth, attache.GrantConfigError:
+	case attache.GrantNeedsReauth, attache.GrantConfigError, attache.GrantMoved:
 		return never
 	case attache.GrantRetrying:
 		return at(g.RetryAt, now, wall)

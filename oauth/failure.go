@@ -45,6 +45,11 @@ const (
 	CodeIssuerMismatch = "issuer_mismatch"           // somebody else's answer (RFC 9207)
 	CodeNotAuthorized  = "not_authorized"            // nobody has authorized the connection yet
 	CodeNoDeviceFlow   = "device_flow_not_supported" // the client has no device URL
+
+	CodeMoveUnconfirmed = "move_unconfirmed" // the grant was given away, and nobody has said yet that it is safe
+	CodeMoved           = "moved"            // the grant was given away
+	CodeCopied          = "copied"           // a copy of the grant was
+	CodeImported        = "imported"         // the grant came from another machine
 )
 
 // Error is a call to a provider that failed. It holds nothing that the provider
@@ -163,6 +168,14 @@ func Advice(code string) string {
 		return "the answer came from another provider than the one that was asked"
 	case CodeNoDeviceFlow:
 		return "the OAuth client has no device authorization URL"
+	case CodeMoveUnconfirmed:
+		return "the grant was exported for another machine, and it is not known whether the file was written: if it was not, export it again; if it was, delete the connection"
+	case CodeMoved:
+		return "the grant was exported, and is used on another machine: send requests there, or authorize the connection again"
+	case CodeCopied:
+		return "a copy of the grant was exported"
+	case CodeImported:
+		return "the grant was exported on another machine and is kept alive here from now on"
 	default:
 		return ""
 	}

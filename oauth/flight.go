@@ -142,7 +142,7 @@ func (k *Keeper) fly(ctx context.Context, ending <-chan struct{}, f *flight) (at
 	if err != nil {
 		return attache.Grant{}, k.storageFailed(f, err)
 	}
-	if c.Grant != nil && c.Grant.Generation != f.generation {
+	if c.Grant != nil && (c.Grant.Generation != f.generation || c.Grant.State == attache.GrantMoved) {
 		return result(c.Grant)
 	}
 	client, err := k.client(ctx, &c)
@@ -289,7 +289,7 @@ func (a *attempt) update(ctx context.Context, change func(*attache.Grant) error)
 		switch {
 		case f.gone.Load():
 			return attache.ErrNotFound // the name may be another connection's by now
-		case g.Generation != f.generation || g.State == attache.GrantNeedsReauth:
+		case g.Generation != f.generation || g.State == attache.GrantNeedsReauth || g.State == attache.GrantMoved:
 			return errSuperseded
 		}
 		return change(g)

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -48,6 +49,7 @@ func accept(g *attache.Grant, t Token, asked string) error {
 	if utf8.RuneCountInString(scope) > maxScope {
 		return &Error{Kind: ClientRefused, Code: CodeScopeTooLong, Status: http.StatusOK}
 	}
+	rotation := rotationAfter(g, t)
 	refresh := t.Refresh
 	if refresh.IsZero() {
 		refresh = g.RefreshToken
@@ -61,8 +63,21 @@ func accept(g *attache.Grant, t Token, asked string) error {
 		IssuedAt:     t.Issued.Round(0),
 		ExpiresAt:    t.Expires.Round(0),
 		Generation:   g.Generation + 1,
+		Rotation:     rotation,
 	}
 	return nil
+}
+
+// rotationAfter is what is known of the refresh token's rotation after it was
+// spent: one that was seen to be replaced once is taken to be replaced always.
+func rotationAfter(g *attache.Grant, t Token) attache.Rotation {
+	switch {
+	case g.RefreshToken.IsZero():
+		return attache.RotationUnknown
+	case g.Rotation == attache.Rotates, !t.Refresh.IsZero() && !t.Refresh.Equal(g.RefreshToken):
+		return attache.Rotates
+	}
+	return attache.DoesNotRotate
 }
 
 // replace puts a grant that a person has just given in the place of whatever was
@@ -86,6 +101,7 @@ func reject(g *attache.Grant, t Token, err error, now time.Time, doubt bool) {
 	switch {
 	case !t.Refresh.IsZero():
 		// Refused or not, the answer says what comes next.
+		g.Rotation = rotationAfter(g, t)
 		g.RefreshToken, g.Intent = t.Refresh, nil
 	case failed.settled() && !doubt:
 		g.Intent = nil
@@ -103,6 +119,55 @@ func reject(g *attache.Grant, t Token, err error, now time.Time, doubt bool) {
 		g.State = attache.GrantRetrying
 		g.RetryAt = now.Add(backoff(g.Failures, failed.RetryAfter))
 	}
+}
+
+// exportable fails where there is no grant to give away, or a refresh token that
+// may be spent already. A renewable one needs none: its client gets its tokens.
+func exportable(g *attache.Grant, renewable bool) error {
+	const authorize = ": authorize it first, here or on the other machine"
+	switch {
+	case g.State == attache.GrantMoved && g.Move.Held != nil:
+		return fmt.Errorf("%w: it is being moved to another machine: repeat the move, or delete the connection", ErrNotExportable)
+	case g.State == attache.GrantMoved:
+		return fmt.Errorf("%w: it was moved to another machine, and nothing of it is left here: export it there", ErrNotExportable)
+	case g.Intent != nil:
+		return errUnderWay
+	case renewable:
+		return nil
+	case g.State == attache.GrantPending:
+		return fmt.Errorf("%w: nobody has authorized it"+authorize, ErrNotExportable)
+	case g.State == attache.GrantNeedsReauth:
+		return fmt.Errorf("%w: the provider no longer accepts its grant"+authorize, ErrNotExportable)
+	}
+	return nil
+}
+
+// depart turns a grant into one that was moved and holds back what it was. One that
+// is held back already stays as it is.
+func depart(g *attache.Grant, m attache.Move, renewable bool) error {
+	if g.Move != nil && g.Move.Held != nil {
+		return nil
+	}
+	if err := exportable(g, renewable); err != nil {
+		return err
+	}
+	held := *g
+	m.Held = &held
+	*g = attache.Grant{State: attache.GrantMoved, Scope: held.Scope, Generation: held.Generation, ErrorCode: CodeMoveUnconfirmed, Move: &m}
+	return nil
+}
+
+// shareable fails where two machines with the same refresh token would spend it
+// twice, as far as that is known.
+func shareable(g *attache.Grant) error {
+	const field, remedy = "force", "use mode move; or set force, and know that many providers then refuse both"
+	switch {
+	case g.RefreshToken.IsZero() || g.Rotation == attache.DoesNotRotate:
+		return nil
+	case g.Rotation == attache.Rotates:
+		return refuse(field, "is needed: the provider replaces the refresh token at each use, so two machines cannot share it", remedy)
+	}
+	return refuse(field, "is needed: whether the provider replaces the refresh token at each use is not known before the first refresh", remedy)
 }
 
 // backoff is how long to wait after so many failures: what the provider asked

@@ -90,7 +90,8 @@ func (e *entry) generation() uint64 {
 // said that it should not.
 func (e *entry) usable(now instant) bool {
 	g := e.conn.Grant
-	return g != nil && !g.AccessToken.IsZero() && now < e.expires && g.State != attache.GrantNeedsReauth && g.State != attache.GrantPending
+	return g != nil && !g.AccessToken.IsZero() && now < e.expires &&
+		g.State != attache.GrantNeedsReauth && g.State != attache.GrantPending && g.State != attache.GrantMoved
 }
 
 // registration is what a keeper remembers of an OAuth client.
@@ -312,6 +313,7 @@ func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
 	case state.State == attache.GrantPending && !renewable,
 		state.State == attache.GrantNeedsReauth,
 		state.State == attache.GrantConfigError,
+		state.State == attache.GrantMoved,
 		state.State == attache.GrantRetrying && now < e.due:
 		return attache.Grant{}, nil, state
 	case now < e.hold:

@@ -20,6 +20,15 @@
 // person with [CodeInterrupted]. No request's context reaches a refresh, one
 // connection has one refresh at a time, and whatever else is wrong with an
 // answer, a refresh token in it is kept.
+//
+// # An export that cannot lose one either
+//
+// A grant that moves to another machine must be spent by one of the two alone,
+// whatever dies on the way. So the transaction that gives it away is the one that
+// takes it from the refreshes here, and there is none while a refresh token is
+// being spent. What was given away is held back, where nothing can use it, until
+// it is known to be safe; until then it can be given away again, as the same move,
+// and a store imports a move once.
 package oauth
 
 import (
@@ -39,4 +48,8 @@ type Storage interface {
 	Connection(ctx context.Context, integration, name string) (attache.Connection, error)
 	OAuthClient(ctx context.Context, integration, name string) (attache.OAuthClient, error)
 	UpdateGrant(ctx context.Context, integration, name string, update func(*attache.Grant) error) error
+	// ImportConnection stores a connection, its grant, and its OAuth client where
+	// that is not there, in one transaction. A move that was imported before is
+	// [attache.ErrReplayed]; an empty one is a copy.
+	ImportConnection(ctx context.Context, move string, client attache.OAuthClient, c attache.Connection) error
 }

@@ -20,9 +20,10 @@ type Revocation struct {
 
 // Revocation readies the revocation of a connection's grant, for who deletes the
 // connection, and perhaps its OAuth client, next. Where there is nothing to
-// revoke, or no revocation URL to revoke it at, it is nil.
+// revoke, for a grant that was moved is another machine's by now, or no revocation
+// URL to revoke it at, it is nil.
 func (k *Keeper) Revocation(ctx context.Context, c *attache.Connection) (*Revocation, error) {
-	if c.Grant == nil {
+	if c.Grant == nil || c.Grant.State == attache.GrantMoved {
 		return nil, nil
 	}
 	client, err := k.client(ctx, c)

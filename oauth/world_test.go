@@ -106,7 +106,18 @@ func copyGrant(g *attache.Grant) *attache.Grant {
 		intent := *g.Intent
 		c.Intent = &intent
 	}
+	if g.Move != nil {
+		move := *g.Move
+		move.Held = copyGrant(move.Held)
+		c.Move = &move
+	}
 	return &c
+}
+
+// ImportConnection keeps no list of what was imported: that is the store's to do.
+func (d *disk) ImportConnection(_ context.Context, _ string, client attache.OAuthClient, c attache.Connection) error {
+	d.put(client, c)
+	return nil
 }
 
 // put creates or edits.
