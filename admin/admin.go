@@ -12,7 +12,8 @@
 // Secrets come in and never go out. A request's secret fields decode into
 // [secret.Text], which every encoder redacts; an error names fields and rules
 // and never repeats what was sent. The two exceptions are the answers that make
-// an access token or an admin token, which hold it once.
+// an access token or an admin token, which hold it once. A connection that is
+// exported leaves encrypted, for whom the administrator says.
 package admin
 
 import (
@@ -154,6 +155,8 @@ type API struct {
 	attempts *rate.Limiter // failed ones
 	streams  chan struct{} // one element for each open event stream
 	ui       *ui
+
+	stretching chan struct{} // one element while a passphrase is stretched
 }
 
 const (
@@ -176,6 +179,8 @@ func New(o Options) (*API, error) {
 		cross:    http.NewCrossOriginProtection(),
 		attempts: rate.NewLimiter(attemptsPerSecond, attemptsAtOnce),
 		streams:  make(chan struct{}, maxStreams),
+
+		stretching: make(chan struct{}, 1),
 	}
 	if err := a.trustPublicURL(); err != nil {
 		return nil, err

@@ -154,7 +154,12 @@ func described(t reflect.Type) string {
 		return "true or false"
 	case reflect.Map:
 		return `an object of strings, such as {"prompt": "consent"}`
+	case reflect.Struct:
+		return "an object"
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.String {
+			return "a list of strings"
+		}
 		return "a list of whole numbers up to 65535, such as [443]"
 	default:
 		return "a string"

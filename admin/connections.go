@@ -167,8 +167,12 @@ func (t connectionType[New, Out]) create(ctx context.Context, in *CreateConnecti
 	if err := t.Store.CreateConnection(ctx, c); err != nil {
 		return nil, err
 	}
-	at := base + "/integrations/" + c.Integration + "/connections/" + string(t.kind) + "/" + c.Name
-	return &Created[Out]{at, t.show(c)}, nil
+	return &Created[Out]{at(c), t.show(c)}, nil
+}
+
+// at is where a connection is.
+func at(c attache.Connection) string {
+	return base + "/integrations/" + c.Integration + "/connections/" + string(c.Type) + "/" + c.Name
 }
 
 // connection is a connection of a type; one of another type does not exist there.

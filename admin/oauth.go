@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"attache"
@@ -69,7 +70,7 @@ type OAuthConnection struct {
 	Subdomain       string             `json:"oauth_url_subdomain,omitempty" doc:"What {subdomain} in the client's URLs stands for." example:"acme"`
 	RequestedScope  string             `json:"requested_scope,omitempty" doc:"The scopes that are asked for; absent: the client's default scopes." example:"read write"`
 	PermissionScope string             `json:"permission_scope,omitempty" doc:"The scopes that the provider granted." example:"read"`
-	State           attache.GrantState `json:"state" enum:"pending,active,refreshing,retrying,config_error,needs_reauthorization" doc:"Where in its life the grant is."`
+	State           attache.GrantState `json:"state" enum:"pending,active,refreshing,retrying,config_error,needs_reauthorization,moved" doc:"Where in its life the grant is."`
 	ErrorCode       string             `json:"error_code,omitempty" doc:"Why the last attempt to get a token failed: the provider's code, or one of ours." example:"invalid_grant"`
 	Advice          string             `json:"advice,omitempty" doc:"What the error code means and what to do about it."`
 	TokenType       string             `json:"token_type,omitempty" doc:"Of the access token." example:"Bearer"`
@@ -178,6 +179,11 @@ func oauthFailure(err error) *failure {
 	case errors.Is(err, oauth.ErrUnknownFlow):
 		return fail(CodeUnknownAuthorization, "It was finished already, is older than ten minutes, was begun by somebody else "+
 			"or for another connection, or the server was restarted since: begin again.")
+	case errors.Is(err, oauth.ErrNotExportable):
+		_, why, _ := strings.Cut(err.Error(), oauth.ErrNotExportable.Error()+": ")
+		return fail(CodeNotExportable, strings.ToUpper(why[:1])+why[1:]+".") // in words of ours alone
+	case errors.Is(err, oauth.ErrUnknownMove):
+		return fail(CodeUnknownMove, "It was confirmed and then authorized anew, or it is another connection's.")
 	case errors.Is(err, oauth.ErrTooManyFlows):
 		return fail(CodeTooManyAuthorizations, "Try again in some minutes.")
 	case !errors.As(err, &e):

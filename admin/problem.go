@@ -35,6 +35,9 @@ const (
 	CodeSigning         attache.Code = "certificate_signs" // so it cannot be dropped
 
 	CodeReferenced            attache.Code = "still_used"              // so it cannot be deleted
+	CodeNotExportable         attache.Code = "not_exportable"          // there is no grant to give away
+	CodeUnknownMove           attache.Code = "unknown_move"            // none of that ID waits to be confirmed
+	CodeReplayed              attache.Code = "imported_before"         // a move, which is imported once only
 	CodeOAuthOff              attache.Code = "oauth_unavailable"       // see OAuthOptions
 	CodeUnknownAuthorization  attache.Code = "unknown_authorization"   // used up, too old, or somebody else's
 	CodeTooManyAuthorizations attache.Code = "too_many_authorizations" // wait for people
@@ -64,6 +67,9 @@ var problems = map[attache.Code]struct {
 	CodeSigning:         {409, "The certificate is in use"},
 
 	CodeReferenced:            {409, "Something still needs it"},
+	CodeNotExportable:         {409, "The connection cannot be exported"},
+	CodeUnknownMove:           {404, "No move waits for this"},
+	CodeReplayed:              {409, "It was imported before"},
 	CodeOAuthOff:              {503, "This server reaches no OAuth providers"},
 	CodeUnknownAuthorization:  {404, "No authorization waits for this"},
 	CodeTooManyAuthorizations: {429, "Too many authorizations wait for people"},

@@ -29,6 +29,7 @@ func (a *API) routes() {
 	a.connections(api)
 	a.oauthClients(api, "/integrations/{integration}/oauth/clients")
 	a.authorizations(api)
+	a.transfers(api)
 	a.explain(api)
 	a.events(api)
 	a.status(api)

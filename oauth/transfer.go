@@ -5,9 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"attache"
+	"attache/secret"
 )
 
 // Mode says what an export leaves behind (rule F4).
@@ -201,4 +204,26 @@ func (k *Keeper) Import(ctx context.Context, e Export) error {
 	g.ErrorCode = CodeImported
 	k.tell(key{e.Connection.Integration, e.Connection.Name}, attache.GrantPending, g, 0)
 	return nil
+}
+
+// CheckGrant holds a grant that somebody brings against what those of providers
+// keep to. The error joins one [attache.FieldError] for each thing that is wrong.
+func CheckGrant(g *attache.Grant) error {
+	var wrong []error
+	check := func(ok bool, field, rule, remedy string) {
+		if !ok {
+			wrong = append(wrong, refuse(field, rule, remedy))
+		}
+	}
+	sendable := func(t secret.Text) bool { return t.Len() <= maxToken && t.Check(fitsHeader) == nil }
+	check(!g.AccessToken.IsZero() && sendable(g.AccessToken), "access_token", "is no token that could be sent", "")
+	check(sendable(g.RefreshToken), "refresh_token", "is no token that could be sent", "")
+	check(utf8.RuneCountInString(g.Scope) <= maxScope && printable(g.Scope) == g.Scope, "scope",
+		fmt.Sprintf("is longer than %d characters, or has others than printable ASCII", maxScope), "")
+	life := g.ExpiresAt.Sub(g.IssuedAt)
+	check(!g.IssuedAt.IsZero() && (g.ExpiresAt.IsZero() || 0 < life && life <= maxLife), "expires_at",
+		"is not within ten years after issued_at", "leave it out where it is not known")
+	known := []attache.Rotation{attache.RotationUnknown, attache.Rotates, attache.DoesNotRotate}
+	check(slices.Contains(known, g.Rotation), "rotation", "must be yes or no", "leave it out where it is not known")
+	return errors.Join(wrong...)
 }
