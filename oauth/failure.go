@@ -47,9 +47,9 @@ const (
 	CodeNoDeviceFlow   = "device_flow_not_supported" // the client has no device URL
 
 	CodeMoveUnconfirmed = "move_unconfirmed" // the grant was given away, and nobody has said yet that it is safe
-	CodeMoved           = "moved"            // the grant was given away
-	CodeCopied          = "copied"           // a copy of the grant was
-	CodeImported        = "imported"         // the grant came from another machine
+	CodeMoved           = "grant_moved"      // the grant was given away
+	CodeCopied          = "grant_copied"     // a copy of the grant was
+	CodeImported        = "grant_imported"   // the grant came from another machine
 )
 
 // Error is a call to a provider that failed. It holds nothing that the provider

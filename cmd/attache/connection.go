@@ -15,7 +15,8 @@ import (
 func newConnectionCommand(a *app) *cobra.Command {
 	return newGroup("connection", "Manage connections: credentials, and where each may be used",
 		newConnectionCreate(a), newConnectionList(a), newConnectionShow(a),
-		newConnectionRotate(a), newConnectionDelete(a), newConnectionAuthorize(a), newConnectionTest(a))
+		newConnectionRotate(a), newConnectionDelete(a), newConnectionAuthorize(a), newConnectionTest(a),
+		newConnectionExport(a), newConnectionImport(a))
 }
 
 func newConnectionList(a *app) *cobra.Command {

@@ -58,6 +58,7 @@ type providerKey struct{}
 //	provider refuses C   token requests fail with the error code C; without C, they do not
 //	provider expires     the newest access token is good no more
 //	provider revoked     fails unless the newest refresh token has been revoked
+//	provider kept        fails if it has
 func provide(ts *testscript.TestScript, _ bool, args []string) {
 	p, _ := ts.Value(providerKey{}).(**provider)
 	if len(args) == 0 {
@@ -80,6 +81,10 @@ func provide(ts *testscript.TestScript, _ bool, args []string) {
 	case "revoked":
 		if (*p).refresh != "" {
 			ts.Fatalf("nobody has revoked it")
+		}
+	case "kept":
+		if (*p).refresh == "" {
+			ts.Fatalf("somebody has revoked it")
 		}
 	default:
 		ts.Fatalf("a provider does not know how to be %s", args[0])

@@ -40,6 +40,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("DATA", filepath.Join(e.WorkDir, "home", ".local", "share", "attache"))
+			docs, err := filepath.Abs(filepath.Join("..", "..", "docs"))
+			if err != nil {
+				return err
+			}
+			e.Setenv("DOCS", docs)
 			e.Setenv("TZ", "UTC")
 			e.Values[providerKey{}] = new(*provider)
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // or each command takes a second more
