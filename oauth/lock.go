@@ -67,9 +67,6 @@ func PassphraseLock(passphrase secret.Text) (Lock, error) {
 // RecipientLock is opened by the identity of any of the recipients: the public keys
 // that age-keygen prints, which begin with age1.
 func RecipientLock(recipients []string) (Lock, error) {
-	if len(recipients) > maxRecipients {
-		return Lock{}, refuse(fieldRecipients, fmt.Sprintf("are more than %d", maxRecipients), "export again for the others")
-	}
 	var l Lock
 	for _, text := range recipients {
 		// The errors of age repeat what they do not understand.
@@ -81,6 +78,9 @@ func RecipientLock(recipients []string) (Lock, error) {
 			return Lock{}, refuse(fieldRecipients, "are not public keys of age", "give what age-keygen prints: age1...")
 		}
 		l.to = append(l.to, parsed...)
+	}
+	if len(l.to) > maxRecipients {
+		return Lock{}, refuse(fieldRecipients, fmt.Sprintf("are more than %d", maxRecipients), "export to fewer")
 	}
 	return l, nil
 }
