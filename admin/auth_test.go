@@ -44,6 +44,7 @@ func TestEachRoleMayDoWhatItIsFor(t *testing.T) {
 		attache.RoleAdmin: {
 			"POST /api/v1/integrations", "DELETE /api/v1/integrations/bot",
 			"GET /api/v1/admin-tokens", "POST /api/v1/admin-tokens", "DELETE /api/v1/admin-tokens/one",
+			"POST " + connections + "oauth/one/export", "POST " + connections + "oauth/one/export/confirm", "POST " + connections + "oauth/import",
 			"POST /api/v1/ca/rotate", "DELETE /api/v1/ca/" + strings.Repeat("0", 64),
 			"POST /api/services/zis/registry/bot",
 		},
