@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/spf13/cobra"
 
 	"attache"
@@ -74,6 +75,10 @@ func TestNoCommandPrintsACredential(t *testing.T) {
 	file("colon", "me:"+canary)
 	file("good.yaml", "upstream:\n  proxy: http://me:"+canary+"@proxy.example:3128\n")
 	file("bad.yaml", "upstream:\n  proxy: ftp://me:"+canary+"@proxy.example:3128\n")
+	identity, stranger := newIdentity(t), newIdentity(t)
+	recipient := identity.Recipient().String()
+	file("key", identity.String())
+	file("other-key", stranger.String())
 	const create = "connection create --allowed-domain api.example.com "
 	const register = "client create --client-id app --auth-url https://id.example.com/authorize --token-url https://id.example.com/token "
 	remote := map[string]string{adminTokenVariable: canary}
@@ -125,6 +130,8 @@ func TestNoCommandPrintsACredential(t *testing.T) {
 		{args: "client update sso --secret-file DIR/two-lines", code: 1},
 		{args: "client update no-such --secret-file DIR/secret", code: 1},
 		{args: create + "grant --type oauth --client sso"},
+		{args: "client create itself --grant-type client_credentials --client-id app --token-url https://id.example.com/token --secret-file DIR/secret"},
+		{args: create + "robot --type oauth --client itself"},
 		{args: create + "lost-grant --type oauth --client no-such", code: 1},
 		{args: create + "given --type oauth --client sso --secret-file DIR/secret", code: 2},
 		{args: "connection rotate grant --secret-file DIR/secret", code: 1},
@@ -134,6 +141,24 @@ func TestNoCommandPrintsACredential(t *testing.T) {
 		{args: "connection authorize key", code: 1},
 		{args: "connection authorize no-such", code: 1},
 		{args: "connection show grant"},
+		{args: "connection export grant --move --passphrase-file DIR/two-lines", code: 1},
+		{args: "connection export grant --move --passphrase-file DIR/not-text", code: 1},
+		{args: "connection export grant --move --passphrase-file " + canary, code: 1},
+		{args: "connection export grant --move --recipient " + canary, code: 1},
+		{args: "connection export grant --move --recipient AGE-SECRET-KEY-1" + canary, code: 1},
+		{args: "connection export grant --copy --recipients-file DIR/secret", code: 1},
+		{args: "connection export grant --move", code: 2},
+		{args: "connection export grant " + canary + " --move", code: 2},
+		{args: "connection export key --move --recipient age1x", code: 1},
+		{args: "connection import --passphrase-file DIR/secret DIR/two-lines", code: 1},
+		{args: "connection import --identity DIR/secret", stdin: canary, code: 1},
+		{args: "connection import --identity - -", stdin: canary, code: 2},
+		{args: "connection import --passphrase-file DIR/secret " + canary, code: 1},
+		{args: "connection import DIR/secret " + canary, code: 2},
+		{args: "connection export robot --move --recipient " + recipient + " --output DIR/robot.age"},
+		{args: "connection import --identity DIR/other-key DIR/robot.age", code: 1},
+		{args: "connection import --identity DIR/key DIR/robot.age", code: 1},
+		{args: "connection import --identity DIR/key -i bot -o json DIR/robot.age"},
 		{args: "client delete sso --yes", code: 1},
 		{args: "client delete piped --yes"},
 
@@ -190,6 +215,15 @@ func TestNoCommandPrintsACredential(t *testing.T) {
 			t.Errorf("attache %s is not called", path)
 		}
 	}
+}
+
+func newIdentity(t *testing.T) *age.X25519Identity {
+	t.Helper()
+	i, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
 }
 
 // call runs the command line on the data directory below dir, and returns all

@@ -88,7 +88,7 @@ func (a *app) readExport(ctx context.Context, from secretFile) (string, error) {
 	text, err := a.exportText(ctx, from)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("read the export: %w", err)
+		return "", fmt.Errorf("read the file of the export: %w", withoutPath(err))
 	case len(text) > maxExport:
 		return "", errors.New("the file is longer than 512 KiB, which no export is")
 	case !bytes.HasPrefix(text, []byte(binaryExport)):
