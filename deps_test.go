@@ -123,8 +123,9 @@ func forbiddenImports(s source) []string {
 // waysOut are the two ways out of a secret.Text, and the packages and files that
 // may use each. Expose is for where a record is sealed, for the endpoints of
 // OAuth providers, and for where a request, or a tunnel through a parent proxy,
-// is given its credential; Outgoing is for both ends of the admin API, and for
-// who has to be shown a new token.
+// is given its credential, and for the locks and keys of exports; Outgoing is for
+// both ends of the admin API, for who has to be shown a new token, and for what is
+// inside an export.
 func waysOut() map[string][]string {
 	return map[string][]string{
 		"Expose":   {"secret", "store/records.go", "store/oauthrecords.go", "oauth", "proxy/fields.go", "proxy/upstream.go"},

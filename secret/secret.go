@@ -10,7 +10,8 @@
 // The way out is one visible word, [Text.Expose]. It is called where a record is
 // sealed, for the endpoints of OAuth providers, and where a request, or a tunnel
 // through a parent proxy, is given its credential. [Outgoing] is the way out for
-// the admin API and its client. A test of the module's root holds who uses which.
+// the admin API and its client, and for what is exported, which is encrypted at
+// once. A test of the module's root holds who uses which.
 // What has to be built from secrets on the way there ([Concat], [BasicAuth], a
 // signing key) is built in here.
 package secret
@@ -145,9 +146,9 @@ func (t Text) PrivateKey() (crypto.Signer, error) {
 }
 
 // Outgoing is a Text on the one road where it has to be read by the other side:
-// a request body in which an administrator sends us a credential, and the one
-// answer that shows a new access token. JSON carries it in the clear; fmt and
-// slog still print it redacted.
+// a request body in which an administrator sends us a credential, the one answer
+// that shows a new access token, and what is inside the encrypted file of an
+// export. JSON carries it in the clear; fmt and slog still print it redacted.
 type Outgoing struct{ Text }
 
 // MarshalText implements [encoding.TextMarshaler] with the secret itself.
