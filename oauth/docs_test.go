@@ -50,7 +50,7 @@ func TestThePageOfOAuthHasEveryStateAndFailure(t *testing.T) {
 		}
 	}
 	for _, s := range []attache.GrantState{
-		attache.GrantPending, attache.GrantActive, attache.GrantRefreshing, attache.GrantRetrying, attache.GrantConfigError, attache.GrantNeedsReauth,
+		attache.GrantPending, attache.GrantActive, attache.GrantRefreshing, attache.GrantRetrying, attache.GrantConfigError, attache.GrantNeedsReauth, attache.GrantMoved,
 	} {
 		if states[string(s)] == "" {
 			t.Errorf("docs/oauth.md has no row for the state %s", s)
