@@ -88,6 +88,9 @@ func newPaths(t testing.TB, patience time.Duration) *paths {
 			}
 			body, err := io.ReadAll(r.Body)
 			answer, closes := p.note(asked{r.Method, r.RequestURI, r.Host, string(body), r.Header, r.ContentLength, err != nil})
+			if err != nil {
+				return
+			}
 			if _, err := io.WriteString(c, answer); err != nil || closes {
 				return
 			}
