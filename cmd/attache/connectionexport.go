@@ -94,11 +94,15 @@ type transfer struct {
 
 // export writes a connection to a file, and confirms a move when that is safe.
 func (a *app) export(ctx context.Context, t transfer, in client.Export, file *exportFile) error {
+	at := t.name + " --integration " + t.integration
 	exported, err := t.ExportConnection(ctx, t.integration, t.name, in)
 	if err != nil {
+		if refused := (*client.Error)(nil); in.Mode == client.Move && !errors.As(err, &refused) {
+			a.hint("It is not known whether the connection is given up: attache connection show %s says so.\n"+
+				"If it is, it is held back, and the same command does the same move again.", at)
+		}
 		return noConnection(err, t.integration, t.name)
 	}
-	at := t.name + " --integration " + t.integration
 	safe, err := file.write(exported.File)
 	switch {
 	case err != nil && in.Mode == client.Move:
