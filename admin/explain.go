@@ -87,10 +87,33 @@ func (a *API) explainRequest(ctx context.Context, in *WithBody[ExplainRequest]) 
 	if d.Connection != nil {
 		out.Connection = d.Connection.Name
 	}
-	if d.Action == attache.Inject {
+	if d.Action == attache.Inject && d.Connection != nil {
 		out.Strips = stripped(index, d.Connection)
+		a.withToken(&out, d.Connection)
 	}
 	return answer(out), nil
+}
+
+// withToken adds what an OAuth connection's token makes of it: the request is
+// denied where there is none to be had.
+func (a *API) withToken(out *Explanation, c *attache.Connection) {
+	if c.Type != attache.OAuth || a.OAuth.Keeper == nil {
+		return
+	}
+	grant, err := a.OAuth.Keeper.Look(c.Integration, c.Name)
+	if err != nil {
+		out.Action, out.Code, out.Header, out.Strips = attache.Deny, attache.CodeCredentialUnavailable, "", []string{}
+		out.Reason += "; but nothing is sent: " + err.Error()
+		for i := range out.Candidates {
+			out.Candidates[i].Chosen = false
+		}
+		return
+	}
+	with := *c
+	with.Grant = &grant
+	if _, out.Value = with.Header(); out.Value.IsZero() {
+		out.Reason += ", and the request waits for a token"
+	}
 }
 
 // targetOf is the target of a URL. Its path, query and user information are

@@ -306,7 +306,35 @@ func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
 		k.hurry(e.flight)
 		return attache.Grant{}, e.flight, nil
 	}
+	if err := k.refusal(e, refused, now); err != nil {
+		return attache.Grant{}, nil, err
+	}
+	return attache.Grant{}, k.launch(e, urgent), nil
+}
 
+// Look returns the grant with a token that Fresh would return at once, or the
+// error; neither where it would wait for a refresh. It begins none.
+func (k *Keeper) Look(integration, connection string) (attache.Grant, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.entries[key{integration, connection}]
+	if e == nil {
+		return attache.Grant{}, fmt.Errorf("connection %q: %w", connection, attache.ErrNotFound)
+	}
+	now, _ := k.clock.now()
+	switch {
+	case e.usable(now):
+		return *e.conn.Grant, nil
+	case e.flight != nil:
+		return attache.Grant{}, nil
+	}
+	return attache.Grant{}, k.refusal(e, false, now)
+}
+
+// refusal is why no refresh may be begun for an entry whose token cannot be used,
+// or was refused.
+func (k *Keeper) refusal(e *entry, refused bool, now instant) error {
+	g := e.conn.Grant
 	renewable := k.clients[e.client()].grantType == attache.ClientCredentials
 	state := stateError(g)
 	switch {
@@ -315,13 +343,13 @@ func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
 		state.State == attache.GrantConfigError,
 		state.State == attache.GrantMoved,
 		state.State == attache.GrantRetrying && now < e.due:
-		return attache.Grant{}, nil, state
+		return state
 	case now < e.hold:
-		return attache.Grant{}, nil, &StateError{State: state.State, Code: CodeStorage}
+		return &StateError{State: state.State, Code: CodeStorage}
 	case refused && g.RefreshToken.IsZero() && !renewable:
-		return attache.Grant{}, nil, &StateError{State: g.State, Code: CodeTokenRefused}
+		return &StateError{State: g.State, Code: CodeTokenRefused}
 	}
-	return attache.Grant{}, k.launch(e, urgent), nil
+	return nil
 }
 
 // launch queues a flight for an entry that has none.

@@ -54,7 +54,7 @@ A move can be imported once only.`,
 	flags.BoolVar(&move, "move", false, "give the connection up here")
 	flags.Bool("copy", false, "use it on both machines")
 	flags.BoolVar(&force, "force", false, "copy although only one machine may be able to use the refresh token")
-	flags.StringVar(&output, "output", "", "`FILE` to write, which must not exist; standard output if not given")
+	flags.StringVar(&output, "output", "-", "`FILE` to write, which must not exist, or - for standard output")
 	cmd.MarkFlagsOneRequired("move", "copy")
 	cmd.MarkFlagsMutuallyExclusive("move", "copy")
 	cmd.MarkFlagsMutuallyExclusive("move", "force")
@@ -202,8 +202,11 @@ type exportFile struct {
 }
 
 func (a *app) createExport(path string) (*exportFile, error) {
-	if path == "" {
+	switch path {
+	case "-":
 		return &exportFile{to: a.out}, nil
+	case "":
+		return nil, errors.New("--output is empty: give the name of a file, or - for standard output")
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
