@@ -156,7 +156,7 @@ func Default() Config {
 			TLSTimeout:      10 * time.Second,
 			ResponseTimeout: 10 * time.Minute,
 			IdleTimeout:     90 * time.Second,
-			MaxIdlePerHost:  128,
+			MaxIdlePerHost:  512,
 			MaxPerHost:      512,
 			HTTP2:           true,
 		},

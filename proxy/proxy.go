@@ -60,7 +60,7 @@ type Upstream struct {
 	TLSTimeout      time.Duration         // default 10 s
 	ResponseTimeout time.Duration         // from the end of the request to the head of the answer; default 10 min
 	IdleTimeout     time.Duration         // how long an unused connection is kept; default 90 s
-	MaxIdlePerHost  int                   // default 128
+	MaxIdlePerHost  int                   // default 512
 	MaxPerHost      int                   // default 512
 	DisableHTTP2    bool
 }
@@ -158,7 +158,7 @@ func (s Settings) withDefaults() Settings {
 	u.TLSTimeout = either(u.TLSTimeout, 10*time.Second)
 	u.ResponseTimeout = either(u.ResponseTimeout, 10*time.Minute)
 	u.IdleTimeout = either(u.IdleTimeout, 90*time.Second)
-	u.MaxIdlePerHost = either(u.MaxIdlePerHost, 128)
+	u.MaxIdlePerHost = either(u.MaxIdlePerHost, 512)
 	u.MaxPerHost = either(u.MaxPerHost, 512)
 	l.Connections = either(l.Connections, 10_000)
 	l.HeadBytes = either(l.HeadBytes, 64<<10)
