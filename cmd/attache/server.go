@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,7 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 			s = nil
 		}
 	}()
+	defer collectLess()()
 	// What can be refused comes first, so that then nothing is made on disk.
 	settings, err := proxySettings(cfg)
 	if err != nil {
@@ -100,6 +102,18 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 	}
 	s.api, err = s.newAPI()
 	return s, err
+}
+
+// collectLess lets the heap grow further between collections until restore: what
+// is loaded from the store stays, and to look for garbage in it is for nothing.
+func collectLess() (restore func()) {
+	const percent = 400
+	before := debug.SetGCPercent(percent)
+	if before < 0 || before > percent { // somebody has said so with GOGC
+		debug.SetGCPercent(before)
+		return func() {}
+	}
+	return func() { debug.SetGCPercent(before) }
 }
 
 // close releases what newServer took.
