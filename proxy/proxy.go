@@ -6,7 +6,8 @@
 //
 //	listener -> outer http.Server -> guard.go    who is it, where to
 //	         -> goproxy -> tunnel.go             CONNECT: copy, or decrypt
-//	         -> inner http.Server (h1 and h2)    one for all tunnels
+//	         -> relay.go                         plain HTTP/1.1, as long as it is that
+//	         -> inner http.Server (h1 and h2)    everything else, one for all tunnels
 //	         -> goproxy -> request.go            may they, strip, inject, send, relay
 //
 // goproxy is the core that calls our handlers; its own interception loop is not
