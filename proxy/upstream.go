@@ -30,6 +30,7 @@ type upstream struct {
 	pool     *http.Transport
 	upgrades *http.Transport // for requests that switch protocols, which h2 cannot
 	relays   *wire.Pool      // for the fast path
+	tls      *tls.Config     // for what no transport secures; each transport has its own, and writes to it
 	dialer   *net.Dialer     // guarded
 	hosts    map[string]netip.Addr
 	parent   *url.URL
@@ -62,6 +63,7 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 	}
 	up.dialer = &net.Dialer{Timeout: u.ConnectTimeout, Control: up.guard}
 	up.pool, up.upgrades = up.transport(u), up.transport(u)
+	up.tls = tlsConfig(u)
 	h1 := new(http.Protocols)
 	h1.SetHTTP1(true)
 	up.upgrades.Protocols = h1
@@ -224,7 +226,7 @@ func (u *upstream) dialRelay(ctx context.Context, addr string) (net.Conn, error)
 // secureRelay makes it a secure one, for HTTP/1.1 alone, which is what the client
 // of a relay speaks.
 func (u *upstream) secureRelay(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
-	c := u.pool.TLSClientConfig.Clone()
+	c := u.tls.Clone()
 	c.ServerName, _, _ = net.SplitHostPort(addr)
 	c.NextProtos = []string{"http/1.1"}
 	secure := tls.Client(conn, c)
@@ -315,7 +317,7 @@ func (u *upstream) askParent(ctx context.Context, conn net.Conn, addr string) (n
 	deadline := time.Now().Add(u.pool.TLSHandshakeTimeout)
 	_ = conn.SetDeadline(deadline)
 	if u.parent.Scheme == "https" {
-		c := u.pool.TLSClientConfig.Clone()
+		c := u.tls.Clone()
 		c.ServerName, c.NextProtos = u.parent.Hostname(), nil
 		secure := tls.Client(conn, c)
 		if err := secure.HandshakeContext(ctx); err != nil {
