@@ -92,22 +92,29 @@ func isPlainTarget(b []byte) bool {
 	return true
 }
 
-func (r *Request) fields(lines []byte) bool {
+func (r *Request) fields(lines []byte) (ok bool) {
+	r.Fields, ok = admitted(lines, r.Fields, r.admit)
+	return ok && r.named
+}
+
+// admitted appends to kept the fields that are to be kept, unless one of them is
+// not plain, or they are too many.
+func admitted(lines []byte, kept []Field, admit func(Field) (keep, plain bool)) ([]Field, bool) {
 	for len(lines) > 0 {
-		var f Field
-		var ok bool
-		if f, lines, ok = nextField(lines); !ok || len(r.Fields) == maxFields {
-			return false
+		f, rest, ok := nextField(lines)
+		if !ok || len(kept) == maxFields {
+			return kept, false
 		}
-		keep, ok := r.admit(f)
-		if !ok {
-			return false
+		keep, plain := admit(f)
+		if !plain {
+			return kept, false
 		}
 		if keep {
-			r.Fields = append(r.Fields, f)
+			kept = append(kept, f)
 		}
+		lines = rest
 	}
-	return r.named
+	return kept, true
 }
 
 // admit tells whether the field is to be kept, and whether the head is still
@@ -233,22 +240,9 @@ func (r *Response) line(b []byte) bool {
 		(len(r.Reason) == 0 || r.Reason[0] == ' ') && all(r.Reason, isText)
 }
 
-func (r *Response) fields(lines []byte) bool {
-	for len(lines) > 0 {
-		var f Field
-		var ok bool
-		if f, lines, ok = nextField(lines); !ok || len(r.Fields) == maxFields {
-			return false
-		}
-		keep, ok := r.admit(f)
-		if !ok {
-			return false
-		}
-		if keep {
-			r.Fields = append(r.Fields, f)
-		}
-	}
-	return true
+func (r *Response) fields(lines []byte) (ok bool) {
+	r.Fields, ok = admitted(lines, r.Fields, r.admit)
+	return ok
 }
 
 // admit is as for requests.
