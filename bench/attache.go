@@ -22,9 +22,10 @@ import (
 // policy over some connections, injection, one event for each request in a file,
 // and metrics.
 type attacheServer struct {
-	connections int  // in the store
-	opaque      bool // none of them covers what load asks for, so that it is tunnelled
-	refreshes   int  // OAuth connections that are kept alive besides
+	connections int    // in the store
+	opaque      bool   // none of them covers what load asks for, so that it is tunnelled
+	refreshes   int    // OAuth connections that are kept alive besides
+	binary      string // empty: the one to measure
 }
 
 const integration = "default" // the first start makes it
@@ -40,6 +41,12 @@ func (v attacheServer) start(ctx context.Context, b *bed) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
+	binary := b.attache
+	if v.binary != "" {
+		if binary, err = filepath.Abs(v.binary); err != nil {
+			return nil, err
+		}
+	}
 	config := filepath.Join(dir, "attache.yaml")
 	if err := os.WriteFile(config, []byte(attacheConfig(b, dir)), 0o600); err != nil {
 		return nil, err
@@ -51,7 +58,7 @@ func (v attacheServer) start(ctx context.Context, b *bed) (*proxy, error) {
 	defer api.Close()
 	var status client.Status
 	server, pid, err := keep(program{
-		Path: b.attache, Args: []string{"serve", "--config", config},
+		Path: binary, Args: []string{"serve", "--config", config},
 		Env: []string{"HOME=" + dir}, Dir: dir, Log: filepath.Join(dir, "log"),
 	}, func() error {
 		status, err = api.Status(ctx)

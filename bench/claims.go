@@ -50,6 +50,15 @@ func claims(s sizes) []claim {
 			claim{"6", w.Name + ": CPU with " + many + " in place of " + few + ", change", 0.05, false, change(w.Name, cpu, many, few)},
 			claim{"6", w.Name + ": rate with " + many + " in place of " + few + ", change", 0.05, false, change(w.Name, rate, many, few)})
 	}
+	if s.baseline != "" {
+		for _, g := range plan(s) {
+			for _, w := range g.workloads {
+				if w.work.Kind != idleKind {
+					all = append(all, claim{"–", w.Name + ": CPU by that of the baseline", 1, false, ratio(w.Name, cpu, "attache", baseline)})
+				}
+			}
+		}
+	}
 	return append(all, claim{"7", "allocations per small GET over HTTP/1.1", 4, false, median("get-h1-64", "attache", allocs)})
 }
 

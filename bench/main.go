@@ -15,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,7 +43,7 @@ func main() {
 
 // options are the flags.
 type options struct {
-	attache             string
+	attache, baseline   string
 	run, variant        string
 	rounds              int
 	quick               bool
@@ -54,6 +55,7 @@ func parse(args []string, to io.Writer) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(to)
 	flags.StringVar(&o.attache, "attache", "./attache", "the `binary` to measure")
+	flags.StringVar(&o.baseline, "baseline", "", "measure this other `binary` of Attaché, too, and compare")
 	flags.StringVar(&o.run, "run", "", "measure only workloads whose names match this `regexp`")
 	flags.StringVar(&o.variant, "variant", "", "measure only variants whose names match this `regexp`")
 	flags.IntVar(&o.rounds, "rounds", 0, "measure so many `times`, in place of three")
@@ -79,6 +81,7 @@ func (o options) sizes() sizes {
 	if o.rounds > 0 {
 		s.rounds = o.rounds
 	}
+	s.baseline = o.baseline
 	return s
 }
 
@@ -109,8 +112,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(o.attache); err != nil {
-		return fmt.Errorf("%w: run make build first, or name the binary with -attache", err)
+	for _, binary := range []string{o.attache, cmp.Or(o.baseline, o.attache)} {
+		if _, err := os.Stat(binary); err != nil {
+			return fmt.Errorf("%w: run make build first, or name the binaries with -attache and -baseline", err)
+		}
 	}
 	bed, err := newBed(o.attache)
 	if err != nil {

@@ -29,12 +29,13 @@ type group struct {
 
 // sizes are what differs between a benchmark and a quick look at whether it works.
 type sizes struct {
-	rounds int
-	scale  float64 // of the spans
-	bulk   int64   // bytes of a large body
-	idle   int     // tunnels that do nothing
-	few    int     // connections in the store
-	many   int
+	rounds   int
+	scale    float64 // of the spans
+	bulk     int64   // bytes of a large body
+	idle     int     // tunnels that do nothing
+	few      int     // connections in the store
+	many     int
+	baseline string // another binary of Attaché; empty: none
 }
 
 func fullSizes() sizes {
@@ -129,7 +130,7 @@ func connections() []workload {
 }
 
 // intercepting are the variants that make a certificate for each host.
-func intercepting() []string { return []string{"attache", "goproxy"} }
+func intercepting() []string { return []string{"attache", baseline, "goproxy"} }
 
 func streams(s sizes) []workload {
 	size := fmt.Sprintf("%d MiB", s.bulk>>20)

@@ -34,7 +34,7 @@ type proxy struct {
 // everyone is the variants of most groups, in the order of the tables.
 func everyone(s sizes) []variant {
 	const http1 = "get-h1-64"
-	return []variant{
+	all := []variant{
 		{Name: "direct", About: "no proxy: the client speaks to the origin", start: startDirect},
 		{Name: "tunnel", About: "Attaché's opaque tunnel, which copies bytes", start: attacheServer{connections: s.few, opaque: true}.start},
 		{Name: "attache", About: fmt.Sprintf("Attaché with everything on, and %d connections in the store", s.few), start: attacheServer{connections: s.few}.start},
@@ -43,7 +43,17 @@ func everyone(s sizes) []variant {
 		{Name: "squid", About: "squid that intercepts (ssl-bump) and sets the field", program: "squid", pkg: "squid-openssl", only: []string{http1, "connect-full"}, start: startSquid},
 		{Name: "mitmproxy", About: "mitmproxy with an addon that sets the field", program: "mitmdump", pkg: "mitmproxy", only: []string{http1, "get-h2-64", "connect-full"}, start: startMitmproxy},
 	}
+	if s.baseline != "" {
+		all = append(all, variant{
+			Name: baseline, About: "as attache, by another binary", start: attacheServer{connections: s.few, binary: s.baseline}.start,
+		})
+	}
+	return all
 }
+
+// baseline is the variant that is another build of Attaché: one from before a
+// change, perhaps.
+const baseline = "baseline"
 
 // stores are the variants that show what the number of connections in the store
 // does, and what goes on in it.
