@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"attache/wire"
 )
 
 // limited is a listener that has at most so many connections open, and gives up
@@ -36,45 +38,13 @@ func (l *limited) Accept() (net.Conn, error) {
 		<-l.places
 		return nil, err
 	}
-	return &timed{Conn: c, write: l.write, release: sync.OnceFunc(func() { <-l.places })}, nil
+	return wire.NewSocket(c, wire.Patience{Write: l.write}, sync.OnceFunc(func() { <-l.places })), nil
 }
 
 func (l *limited) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return l.Listener.Close()
 }
-
-// timed is a connection with a deadline for each write, for each read where
-// read is not zero, and something to do when it is closed.
-type timed struct {
-	net.Conn
-	read, write time.Duration
-	release     func()
-}
-
-func (c *timed) Read(b []byte) (int, error) {
-	if c.read > 0 {
-		_ = c.SetReadDeadline(time.Now().Add(c.read))
-	}
-	return c.Conn.Read(b)
-}
-
-func (c *timed) Write(b []byte) (int, error) {
-	_ = c.SetWriteDeadline(time.Now().Add(c.write))
-	return c.Conn.Write(b)
-}
-
-func (c *timed) Close() error {
-	err := c.Conn.Close()
-	c.release()
-	return err
-}
-
-// NetConn is the connection below.
-func (c *timed) NetConn() net.Conn { return c.Conn }
-
-// CloseWrite passes a half-close on.
-func (c *timed) CloseWrite() error { return closeWrite(c.Conn) }
 
 // handover is the inner server's listener: connections are given to it.
 type handover struct {

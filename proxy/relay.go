@@ -33,7 +33,7 @@ type relay struct {
 	slow func() // begins to watch the client
 	watch
 	*workspace
-	first [16]byte // of a request, before there is a workspace
+	first [512]byte // of a request, before there is a workspace: most are shorter
 }
 
 // workspace is what one exchange needs. A tunnel that rests has none.
@@ -75,10 +75,12 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 	f.ctx, f.end = context.WithCancel(p.base)
 	defer f.end()
 	f.slow = func() { f.startWatch(conn, f.end) }
-	limit := p.settings.Limits.HeadTimeout // for the first request, as net/http has it
-	for f.rest(limit) {
-		limit = p.settings.Limits.IdleTimeout
-		switch f.serve() {
+	limits := &p.settings.Limits
+	until := time.Now().Add(limits.HeadTimeout) // for the first request, as net/http has it
+	for f.rest(until) {
+		outcome := f.serve()
+		until = wire.Lenient(time.Now(), limits.IdleTimeout)
+		switch outcome {
 		case next:
 			f.advance()
 		case over:
@@ -117,11 +119,11 @@ const (
 
 // rest waits for the first bytes of a request, unless they are there. Meanwhile
 // the tunnel holds no buffers and may be told to end.
-func (f *relay) rest(limit time.Duration) bool {
+func (f *relay) rest(until time.Time) bool {
 	if f.workspace != nil {
 		return true
 	}
-	if !f.t.rest(time.Now().Add(limit)) {
+	if !f.t.rest(until) {
 		return false
 	}
 	n, err := f.conn.Read(f.first[:])

@@ -94,7 +94,7 @@ func (f *relay) ask(c *wire.Conn, strips *policy.StripSet) error {
 	f.parsed = nil
 	f.out = f.appendRequest(f.out[:0], strips)
 	now := time.Now()
-	f.bound(c, now.Add(watchAfter))
+	f.bound(c, wire.Lenient(now, watchAfter))
 	err := c.Ask(f.out)
 	if err == wire.ErrLate { // the machine is busy
 		f.slow()
@@ -288,7 +288,7 @@ func putSize(b []byte, n int) {
 // read reads a piece of the body.
 func (f *relay) read(c *wire.Conn, b body, p []byte) (int, error) {
 	if f.watcher == nil && b.wire != nil {
-		f.bound(c, time.Now().Add(watchAfter))
+		f.bound(c, wire.Lenient(time.Now(), watchAfter))
 		n, err := b.Read(p)
 		if !isTimeout(err) {
 			return n, err

@@ -17,9 +17,10 @@ import (
 )
 
 // tunnel is one CONNECT and the connection inside it. The embedded Conn is the
-// client's side; closing the tunnel finishes its event.
+// client's side, whose bytes it counts; closing the tunnel finishes its event.
 type tunnel struct {
 	net.Conn
+	early []byte // that was looked at, and is to be read again
 	caller
 	target    attache.Target
 	authority string // target as host:port
@@ -49,6 +50,26 @@ func tunnelOf(ctx context.Context) *tunnel {
 	return t
 }
 
+// Read implements [net.Conn].
+func (t *tunnel) Read(b []byte) (int, error) {
+	if len(t.early) > 0 {
+		n := copy(b, t.early)
+		t.early = t.early[n:]
+		return n, nil
+	}
+	n, err := t.Conn.Read(b)
+	t.record.in.Add(int64(n))
+	return n, err
+}
+
+// Write implements [net.Conn].
+func (t *tunnel) Write(b []byte) (int, error) {
+	n, err := t.Conn.Write(b)
+	t.record.out.Add(int64(n))
+	return n, err
+}
+
+// Close implements [net.Conn].
 func (t *tunnel) Close() error {
 	err := t.Conn.Close()
 	t.closeUpstream()
@@ -135,7 +156,7 @@ func (p *Proxy) onConnect(host string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectA
 
 // establish tells the client that the tunnel is open.
 func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
-	t.Conn = &counted{client, t.record}
+	t.Conn = client
 	t.record.Status = http.StatusOK
 	p.mu.Lock()
 	p.open[t] = struct{}{}
@@ -151,7 +172,7 @@ func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
 	if !r.ProtoAtLeast(1, 1) {
 		line = "HTTP/1.0 200 Connection established\r\n\r\n"
 	}
-	if _, err := io.WriteString(t.Conn, line); err != nil || stopping {
+	if _, err := io.WriteString(t, line); err != nil || stopping {
 		t.record.failed(problem{attache.CodeClientGone, "The client went away before the tunnel was open."})
 		_ = t.Close()
 		return false
@@ -246,12 +267,12 @@ func (p *Proxy) handOver(t *tunnel, conn net.Conn) {
 func (t *tunnel) peek(wait time.Duration) (byte, error) {
 	_ = t.SetReadDeadline(time.Now().Add(wait))
 	defer func() { _ = t.SetReadDeadline(time.Time{}) }()
-	var b [1]byte
-	if _, err := io.ReadFull(t.Conn, b[:]); err != nil {
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(t, first); err != nil {
 		return 0, err
 	}
-	t.Conn = &replay{Conn: t.Conn, early: b[:]}
-	return b[0], nil
+	t.early = first
+	return first[0], nil
 }
 
 // certificate is the leaf for a handshake: for the name that the client asks

@@ -292,7 +292,7 @@ func (u *upstream) track(conn net.Conn, read time.Duration) net.Conn {
 		return nil
 	}
 	u.opened.Add(1)
-	return &timed{Conn: conn, read: read, write: u.write, release: func() {}}
+	return wire.NewSocket(conn, wire.Patience{Read: read, Write: u.write}, func() {})
 }
 
 // errParent: the parent proxy would not open a tunnel.
