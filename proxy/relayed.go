@@ -40,41 +40,26 @@ func (f *relay) exchange(strips *policy.StripSet) outcome {
 	return f.answer(c)
 }
 
-// send writes the request to an upstream and reads the head of its answer. Where
-// a connection that was idle dies before it, a request that is safe to repeat is
-// sent on a new one, once (RFC 9110, section 9.2.2).
+// send writes the request to an upstream and reads the head of its answer.
 func (f *relay) send(strips *policy.StripSet) (*wire.Conn, error) {
-	pool := f.p.upstream.relays
-	c, err := pool.Get(f.ctx, f.t.authority, f.slow)
+	c, err := f.p.upstream.relays.Do(f.ctx, f.t.authority, wire.Call{
+		Ask: func(c *wire.Conn) error {
+			f.x.connected = true
+			return f.ask(c, strips)
+		},
+		Repeatable: f.request.Length == 0 && isRepeatable(f.record.Method),
+		Slow:       f.slow,
+	})
 	if err != nil {
-		return nil, err
+		f.unbound()
 	}
-	f.x.connected = true
-	err = f.ask(c, strips)
-	if err == wire.ErrStale {
-		f.discard(c)
-		return f.send(strips) // there is one idle connection less
-	}
-	if err != nil && c.Reused && c.Untouched() && !isTimeout(err) && f.isRepeatable() {
-		f.slow()
-		if c, err = pool.Redial(f.ctx, c); err != nil {
-			return nil, err
-		}
-		err = f.ask(c, strips)
-	}
-	if err != nil {
-		f.discard(c)
-		return nil, err
-	}
-	return c, nil
+	return c, err
 }
 
-func (f *relay) isRepeatable() bool {
-	switch f.record.Method {
-	case "GET", "HEAD", "OPTIONS":
-		return f.request.Length == 0
-	}
-	return false
+// isRepeatable tells whether a request with that method, and no body, may be sent
+// twice.
+func isRepeatable(method string) bool {
+	return method == "GET" || method == "HEAD" || method == "OPTIONS"
 }
 
 // refused forces one refresh for the OAuth token that was refused, and sends the

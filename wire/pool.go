@@ -70,6 +70,48 @@ func (p *Pool) Get(ctx context.Context, authority string, slow func()) (*Conn, e
 	return c, nil
 }
 
+// Call is a request for [Pool.Do].
+type Call struct {
+	Ask        func(*Conn) error // sends it and reads the head of the answer
+	Repeatable bool              // the peer may get it twice (RFC 9110, section 9.2.2)
+	Slow       func()            // is called before each wait for a connection
+}
+
+// Do has the call ask over a connection to the authority, which is the caller's
+// then as after [Pool.Get]. Where nothing was sent because of [ErrStale] or
+// [ErrLate], it asks over the next one. Where one that was idle dies before it says
+// a byte, a repeatable call asks once more, over a new one.
+func (p *Pool) Do(ctx context.Context, authority string, call Call) (*Conn, error) {
+	for {
+		c, err := p.Get(ctx, authority, call.Slow)
+		if err != nil {
+			return nil, err
+		}
+		err = call.Ask(c)
+		if err == ErrStale || err == ErrLate { // there is one idle connection less
+			p.Discard(c)
+			continue
+		}
+		if err != nil && call.Repeatable && c.Reused && c.Untouched() && !isTimeout(err) {
+			call.Slow()
+			if c, err = p.Redial(ctx, c); err != nil {
+				return nil, err
+			}
+			err = call.Ask(c)
+		}
+		if err != nil {
+			p.Discard(c)
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}
+
 // Redial closes c and opens another connection in its place.
 func (p *Pool) Redial(ctx context.Context, c *Conn) (*Conn, error) {
 	_ = c.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -308,4 +309,54 @@ func TestRedialKeepsThePlace(t *testing.T) {
 	}
 	d.fail = nil
 	several(t, p, "a:1", 1)
+}
+
+// A call is made again where nothing was sent, and once more where it may be.
+func TestACallIsMadeAgain(t *testing.T) {
+	errDies := errors.New("it dies")
+	for name, c := range map[string]struct {
+		errs       []error // of one try after the other
+		repeatable bool
+		want       []int // the connections that were tried; 1 and 2 were idle
+		err        error
+		slow       int
+	}{
+		"at once":                     {[]error{nil}, true, []int{2}, nil, 0},
+		"on a stale one":              {[]error{wire.ErrStale, nil}, false, []int{2, 1}, nil, 0},
+		"too late":                    {[]error{wire.ErrLate, wire.ErrStale, nil}, false, []int{2, 1, 3}, nil, 1},
+		"on one that dies":            {[]error{errDies, nil}, true, []int{2, 3}, nil, 1},
+		"on one that dies, not twice": {[]error{errDies}, false, []int{2}, errDies, 0},
+		"on two that die":             {[]error{errDies, errDies}, true, []int{2, 3}, errDies, 1},
+		"on stale ones, then a new":   {[]error{wire.ErrStale, wire.ErrStale, errDies}, true, []int{2, 1, 3}, errDies, 1},
+		"on one that is slow":         {[]error{os.ErrDeadlineExceeded}, true, []int{2}, os.ErrDeadlineExceeded, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &dials{}
+			p := newPool(d)
+			p.MaxPerHost, p.Patience = 2, time.Millisecond
+			for _, c := range several(t, p, "a:1", 2) {
+				p.Put(c)
+			}
+			var tried []int
+			slow := 0
+			conn, err := p.Do(t.Context(), "a:1", wire.Call{
+				Ask: func(conn *wire.Conn) error {
+					tried = append(tried, id(conn))
+					return c.errs[len(tried)-1]
+				},
+				Repeatable: c.repeatable,
+				Slow:       func() { slow++ },
+			})
+			if !slices.Equal(tried, c.want) || err != c.err || slow != c.slow {
+				t.Errorf("tried %v, waited %d times: %v", tried, slow, err)
+			}
+			if err == nil {
+				if id(conn) != c.want[len(c.want)-1] {
+					t.Errorf("it gave %d", id(conn))
+				}
+				p.Put(conn)
+			}
+			several(t, p, "a:1", 2) // and no place is lost
+		})
+	}
 }
