@@ -21,21 +21,30 @@ var errHeadTooLarge = errors.New("the upstream's answer has too large a head")
 
 // parseOdd lets net/http read the head of an answer.
 func (f *relay) parseOdd(c *wire.Conn) error {
-	limit := &io.LimitedReader{R: c.Unread(), N: f.p.upstream.head}
+	resp, err := readOdd(c, f.record.Method, f.p.upstream.head)
+	if err == nil {
+		f.parsed, f.response.Status = resp, resp.StatusCode
+	}
+	return err
+}
+
+// readOdd reads the head of the final answer to a request with that method, which
+// has at most so many bytes, with those of the ones before it.
+func readOdd(c *wire.Conn, method string, most int64) (*http.Response, error) {
+	limit := &io.LimitedReader{R: c.Unread(), N: most}
 	br := bufio.NewReader(limit)
 	for {
-		resp, err := http.ReadResponse(br, &http.Request{Method: f.record.Method})
+		resp, err := http.ReadResponse(br, &http.Request{Method: method})
 		switch {
 		case err != nil && limit.N == 0:
-			return errHeadTooLarge
+			return nil, errHeadTooLarge
 		case err != nil:
-			return err
+			return nil, err
 		case resp.StatusCode == http.StatusSwitchingProtocols:
-			return errImpossible
+			return nil, errImpossible
 		case resp.StatusCode >= 200:
 			limit.N = math.MaxInt64
-			f.parsed, f.response.Status = resp, resp.StatusCode
-			return nil
+			return resp, nil
 		}
 	}
 }
