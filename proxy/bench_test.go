@@ -36,6 +36,26 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
+// BenchmarkRequestOverHTTP2 is that for a client that speaks HTTP/2, with its cost.
+func BenchmarkRequestOverHTTP2(b *testing.B) {
+	up := rawUpstream(b, func(c net.Conn, br *bufio.Reader) {
+		for skipHead(br) == nil {
+			_, _ = io.WriteString(c, okAnswer)
+		}
+	})
+	w := newWorld(b, up, nil, bearer("for-a", host))
+	client := w.client()
+	b.ReportAllocs()
+	for b.Loop() {
+		resp, err := client.Get(w.url("/a"))
+		if err != nil || resp.StatusCode != 200 || resp.ProtoMajor != 2 {
+			b.Fatal(resp, err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+}
+
 func skipHead(br *bufio.Reader) error {
 	for {
 		line, err := br.ReadSlice('\n')
