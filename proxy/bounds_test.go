@@ -355,9 +355,14 @@ func TestTheOrdinaryPathPassesTheseTestsToo(t *testing.T) {
 	if !hasFastPath() {
 		return // this is that run
 	}
-	tests := exec.CommandContext(t.Context(), os.Args[0], "-test.timeout=10m")
-	tests.Env = append(os.Environ(), ordinaryVariable+"=yes")
-	if out, err := tests.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for _, way := range []string{"unpooled", "pooled"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			tests := exec.CommandContext(t.Context(), os.Args[0], "-test.timeout=10m")
+			tests.Env = append(os.Environ(), ordinaryVariable+"="+way)
+			if out, err := tests.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
 	}
 }

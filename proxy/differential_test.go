@@ -21,8 +21,9 @@ import (
 	"attache/proxy"
 )
 
-// A conversation is the same on the fast path and on the ordinary one: what the
-// upstream is asked, what the client is answered, and what the events say.
+// A conversation is the same on the fast path and on the ordinary one, whether that
+// uses the pool or not: what the upstream is asked, what the client is answered, and
+// what the events say.
 
 // conversation is what either peer sends. In what the client sends, HOST stands
 // for the tunnel's target.
@@ -32,7 +33,7 @@ type conversation struct {
 	closes   bool   // the upstream, after its answer
 }
 
-// account is what either path made of a conversation.
+// account is what one path made of a conversation.
 type account struct {
 	Asked    []asked
 	Answered []answered
@@ -54,7 +55,7 @@ type answered struct {
 	Err             bool // inside it
 }
 
-// told is what of an event is the same on both paths.
+// told is what of an event is the same on all paths.
 type told struct {
 	Method, Path, Target, Connection, Reason string
 	Decision                                 attache.Action
@@ -63,10 +64,10 @@ type told struct {
 	BytesIn, BytesOut                        int64
 }
 
-// paths is a proxy of either kind in front of one upstream.
+// paths is a proxy of each kind in front of one upstream.
 type paths struct {
-	fast, ordinary *world
-	up             *origin
+	fast, ordinary, pooled *world
+	up                     *origin
 
 	mu     sync.Mutex // guards what follows
 	asked  []asked
@@ -101,7 +102,10 @@ func newPaths(t testing.TB, patience time.Duration) *paths {
 		s.Upstream.ResponseTimeout = patience
 	}
 	p.fast = newWorld(t, p.up, limits, bearer("for-a", host))
-	p.ordinary = newWorld(t, p.up, func(s *proxy.Settings) { limits(s); s.Ordinary = true }, bearer("for-a", host))
+	ordinary := func(s *proxy.Settings) { limits(s); s.Ordinary = true }
+	p.ordinary = newWorld(t, p.up, ordinary, bearer("for-a", host))
+	p.ordinary.proxy.LearnNoOrigin()
+	p.pooled = newWorld(t, p.up, ordinary, bearer("for-a", host))
 	return p
 }
 
@@ -112,20 +116,24 @@ func (p *paths) note(a asked) (answer string, closes bool) {
 	return p.answer, p.closes
 }
 
-// compare has the conversation on both paths.
+// compare has the conversation on all paths.
 func (p *paths) compare(t *testing.T, c conversation) {
 	t.Helper()
 	p.mu.Lock()
 	p.answer, p.closes = cmp.Or(c.upstream, okAnswer), c.closes
 	p.mu.Unlock()
 	sent := strings.ReplaceAll(c.client, "HOST", p.up.authority(host))
-	fast, ordinary := p.have(t, p.fast, sent), p.have(t, p.ordinary, sent)
-	if diff := gocmp.Diff(ordinary, fast); diff != "" {
-		t.Errorf("%q, answered %.200q: the ordinary path (-) and the fast one (+):\n%s", sent, c.upstream, diff)
-	}
-	for _, a := range fast.Asked {
-		if v := a.Header["Authorization"]; len(v) != 1 || v[0] != "Bearer "+canary {
-			t.Errorf("%q: the upstream saw Authorization %q", sent, v)
+	p.pooled.assumeHTTP1()
+	ordinary := p.have(t, p.ordinary, sent)
+	for name, w := range map[string]*world{"fast": p.fast, "pooled": p.pooled} {
+		other := p.have(t, w, sent)
+		if diff := gocmp.Diff(ordinary, other); diff != "" {
+			t.Errorf("%q, answered %.200q: the ordinary path (-) and the %s one (+):\n%s", sent, c.upstream, name, diff)
+		}
+		for _, a := range other.Asked {
+			if v := a.Header["Authorization"]; len(v) != 1 || v[0] != "Bearer "+canary {
+				t.Errorf("%q: the upstream saw Authorization %q", sent, v)
+			}
 		}
 	}
 }
@@ -268,7 +276,7 @@ func FuzzPaths(f *testing.F) {
 		if len(client) > 4<<10 || strings.Contains(client, canary) {
 			return
 		}
-		for _, w := range []*world{p.fast, p.ordinary} {
+		for _, w := range []*world{p.fast, p.ordinary, p.pooled} {
 			w.t = t
 			defer func() { w.t = f }()
 			for len(w.news) > 0 {

@@ -9,6 +9,7 @@
 //	         -> relay.go                         plain HTTP/1.1, as long as it is that
 //	         -> inner http.Server (h1 and h2)    everything else, one for all tunnels
 //	         -> goproxy -> request.go            may they, strip, inject, send, relay
+//	         -> roundtrip.go                     over the relays' pool, or a transport
 //
 // goproxy is the core that calls our handlers; its own interception loop is not
 // used (ConnectHijack takes its place), so that every request is read by

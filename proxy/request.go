@@ -296,8 +296,25 @@ func (x *exchange) replay(r *http.Request, refused *http.Response) (*http.Respon
 	return x.send(r)
 }
 
-// send is one round trip.
+// send is one round trip, over the relays' pool where that can be.
 func (x *exchange) send(r *http.Request) (*http.Response, error) {
+	if !x.mayPool(r) {
+		return x.sendUnpooled(r)
+	}
+	resp, err := x.sendPooled(r)
+	if err == nil || x.ctx.Err() != nil || errors.Is(err, wire.ErrFull) {
+		return resp, err
+	}
+	x.proxy.upstream.speak11.remove(x.tunnel.authority) // until that is found out again
+	if errors.Is(err, errOtherProtocol) {
+		return x.sendUnpooled(r)
+	}
+	return nil, err
+}
+
+// sendUnpooled is one round trip over a transport, which finds out what the origin
+// speaks.
+func (x *exchange) sendUnpooled(r *http.Request) (*http.Response, error) {
 	up := x.proxy.upstream
 	early := &hints{send: x.hint}
 	defer early.stop()
@@ -316,11 +333,19 @@ func (x *exchange) send(r *http.Request) (*http.Response, error) {
 	if x.upload != nil && r.Header["Expect"] != nil {
 		trace.Wait100Continue, trace.Got100Continue = x.upload.wait, x.upload.invite
 	}
-	pool := up.pool
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	if x.wants != "" {
-		pool = up.upgrades
+		return up.upgrades.RoundTrip(r)
 	}
-	return pool.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	resp, err := up.pool.RoundTrip(r)
+	switch {
+	case err != nil || !x.isSecure():
+	case resp.ProtoMajor == 1:
+		up.speak11.add(x.tunnel.authority)
+	default:
+		up.speak11.remove(x.tunnel.authority)
+	}
+	return resp, err
 }
 
 // onResponse is goproxy's last question: it makes the upstream's answer, or its

@@ -29,7 +29,8 @@ import (
 type upstream struct {
 	pool     *http.Transport
 	upgrades *http.Transport // for requests that switch protocols, which h2 cannot
-	relays   *wire.Pool      // for the fast path
+	relays   *wire.Pool      // for the fast path, and for what roundtrip.go says
+	speak11  *origins        // as pool has found out
 	tls      *tls.Config     // for what no transport secures; each transport has its own, and writes to it
 	dialer   *net.Dialer     // guarded
 	hosts    map[string]netip.Addr
@@ -52,6 +53,7 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 		return nil, err
 	}
 	up := &upstream{
+		speak11:  newOrigins(),
 		guard:    guardAddress(u),
 		toParent: &net.Dialer{Timeout: u.ConnectTimeout},
 		hosts:    u.Hosts,

@@ -39,11 +39,17 @@ const (
 	other  = "other.example.test"
 )
 
-// ordinaryVariable is set where the worlds' proxies have no fast path.
+// ordinaryVariable is set where the worlds' proxies have no fast path: to pooled
+// where they take every upstream for one that speaks HTTP/1.1, and to unpooled
+// where they never know.
 const ordinaryVariable = "ATTACHE_TEST_ORDINARY"
 
 // hasFastPath is for tests that are about the fast path alone.
 func hasFastPath() bool { return os.Getenv(ordinaryVariable) == "" }
+
+// isPooled tells whether the ordinary path alone is there, and uses the pool from
+// the first request on.
+func isPooled() bool { return os.Getenv(ordinaryVariable) == "pooled" }
 
 // world is a proxy, an upstream that both api.example.test and
 // other.example.test resolve to, and what passed between them.
@@ -166,6 +172,12 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 	if err != nil {
 		t.Fatal(err)
 	}
+	switch os.Getenv(ordinaryVariable) {
+	case "pooled":
+		w.assumeHTTP1()
+	case "unpooled":
+		w.proxy.LearnNoOrigin()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- w.proxy.Serve(ctx, ln) }()
@@ -180,6 +192,13 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 		w.check()
 	})
 	return w
+}
+
+// assumeHTTP1 has the ordinary path use the pool from the first request on.
+func (w *world) assumeHTTP1() {
+	for _, name := range []string{host, other, "deep." + host} {
+		w.proxy.AssumeHTTP1(w.upstream.authority(name))
+	}
 }
 
 func (w *world) record(e attache.Event) {

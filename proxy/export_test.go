@@ -1,0 +1,8 @@
+package proxy
+
+// AssumeHTTP1 has the proxy know an origin as one that speaks HTTP/1.1.
+func (p *Proxy) AssumeHTTP1(authority string) { p.upstream.speak11.add(authority) }
+
+// LearnNoOrigin has the proxy never know that, and so keeps the ordinary path off
+// the pool.
+func (p *Proxy) LearnNoOrigin() { p.upstream.speak11.due.Resize(0) }
