@@ -127,9 +127,19 @@ func exactly(names ...string) cobra.PositionalArgs {
 			return fmt.Errorf("%s is missing: %s %s", names[len(args)], cmd.CommandPath(), names[len(args)])
 		case len(args) > len(names) && cmd.Flags().Lookup("secret-file") != nil:
 			return fmt.Errorf("too many arguments: %s takes %d, and a secret is none: --secret-file names a file that holds it", cmd.CommandPath(), len(names))
+		case len(args) > len(names) && len(names) == 0:
+			return fmt.Errorf("too many arguments: %s takes none", cmd.CommandPath())
 		case len(args) > len(names):
 			return fmt.Errorf("too many arguments: %s takes %d", cmd.CommandPath(), len(names))
 		}
 		return nil
 	}
+}
+
+// atMostOneFile accepts the name of a file, or no argument.
+func atMostOneFile(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("too many arguments: %s takes one file", cmd.CommandPath())
+	}
+	return nil
 }

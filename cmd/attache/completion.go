@@ -80,12 +80,15 @@ func (a *app) hasData() bool {
 }
 
 // addCompletion adds the command that writes the scripts for shells, and makes it
-// refuse a shell that it does not know.
+// refuse a shell that it does not know, and what follows one.
 func addCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
 			onlyHolds(c)
+			for _, shell := range c.Commands() {
+				shell.Args = exactly()
+			}
 		}
 	}
 }

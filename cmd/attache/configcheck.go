@@ -20,7 +20,7 @@ func newConfigCheck(a *app) *cobra.Command {
 error with its line. Without FILE it is the file that --config or ATTACHE_CONFIG names.`,
 		Example: `  attache config check attache.yaml
   attache config check --show`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              atMostOneFile,
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 	}
 	show := cmd.Flags().Bool("show", false, "print the value of every key, secrets redacted")

@@ -31,12 +31,7 @@ imported once only, for then its grant is in use.`,
 		Example: `  attache connection import calendar.age
   attache connection import --identity key.txt calendar.age
   ssh laptop attache connection export calendar --move --recipient age1... | attache connection import --identity key.txt`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return fmt.Errorf("too many arguments: %s takes one file", cmd.CommandPath())
-			}
-			return nil
-		},
+		Args:              atMostOneFile,
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 	}
 	integration := a.integrationFlag(cmd)

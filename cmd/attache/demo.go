@@ -45,7 +45,7 @@ func newDemoCommand(a *app) *cobra.Command {
 		Long: "Starts a TLS server on loopback that wants a key, and a proxy with that key for it in a directory of its own;\n" +
 			"sends a request without any key through the proxy, and shows what left and what arrived. The exit code is 0\n" +
 			"where the key arrived, there and nowhere else.",
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()

@@ -20,7 +20,7 @@ func newEnvCommand(a *app) *cobra.Command {
 		Long: "Prints the variables that make clients go through the proxy and trust its CA, for a shell to read. It makes an\n" +
 			"access token, which stays valid until it is revoked or, with --expires, for that long. A server must run: its address is among the variables.",
 		Example: "  eval \"$(attache env)\"\n  attache env --shell fish | source\n  attache env --shell dotenv --integration support-bot > .env",
-		Args:    cobra.NoArgs,
+		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sh, ok := shellOf(name)
 			if !ok {

@@ -9,7 +9,50 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
+
+// Where cobra keeps which flags go together.
+const (
+	required  = cobra.BashCompOneRequiredFlag
+	oneOf     = "cobra_annotation_one_required"
+	exclusive = "cobra_annotation_mutually_exclusive"
+)
+
+// checkFlags refuses flags that do not go together, before cobra does in words
+// that say neither what to do nor how the flags are written.
+func checkFlags(cmd *cobra.Command) error {
+	var wrong []error
+	seen := map[string]bool{} // groups, which each of their flags names
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Annotations[required] != nil && !f.Changed {
+			wrong = append(wrong, fmt.Errorf("--%s is missing: give %s", f.Name, withValue(f)))
+		}
+		for _, kind := range []string{oneOf, exclusive} {
+			for _, group := range f.Annotations[kind] {
+				if seen[kind+group] {
+					continue
+				}
+				seen[kind+group] = true
+				names := strings.Fields(group)
+				given := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !cmd.Flags().Changed(name) })
+				switch {
+				case kind == oneOf && len(given) == 0:
+					wrong = append(wrong, fmt.Errorf("--%s is missing: give one of them", strings.Join(names, " or --")))
+				case kind == exclusive && len(given) > 1:
+					wrong = append(wrong, fmt.Errorf("--%s exclude each other: leave one of them out", strings.Join(given, " and --")))
+				}
+			}
+		}
+	})
+	return errors.Join(wrong...)
+}
+
+// withValue is a flag as it is given.
+func withValue(f *pflag.Flag) string {
+	value, _ := pflag.UnquoteUsage(f)
+	return "--" + f.Name + " " + value
+}
 
 // flagName is what a flag is called; short is one letter, or empty.
 type flagName struct{ long, short string }

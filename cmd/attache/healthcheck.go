@@ -20,7 +20,7 @@ func newHealthcheckCommand(a *app) *cobra.Command {
 		Long: "Asks the server on the data directory whether it is alive, over its socket; where that does not answer, and the\n" +
 			"metrics listener has an address, asks " + healthPath + " there. The exit code is 0 where one answers and 1 where none\n" +
 			"does, as Docker's HEALTHCHECK has it.",
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.serverURL != "" {
 				return usagef("--server is not for healthcheck, which asks the server of this configuration")

@@ -30,7 +30,7 @@ func newServeCommand(a *app) *cobra.Command {
 		Short: "Run the proxy, the admin API and the metrics",
 		Long: "Runs the proxy, the admin API with its UI, and the metrics until SIGINT or SIGTERM. The first start\n" +
 			"makes the CA, the key, and the integration \"default\" with an access token, and prints how to use it.",
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.serverURL != "" {
 				return usagef("--server is not for serve: attache serve is the server")

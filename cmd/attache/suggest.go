@@ -17,6 +17,10 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 	if errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == parameterType {
 		return fmt.Errorf("invalid argument for \"--%s\" flag: %w", invalid.GetFlag().Name, invalid.Unwrap())
 	}
+	var alone *pflag.ValueRequiredError
+	if errors.As(err, &alone) {
+		return fmt.Errorf("--%s has no value: give %s", alone.GetFlag().Name, withValue(alone.GetFlag()))
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return err
