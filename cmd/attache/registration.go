@@ -79,9 +79,9 @@ func newOAuthClientUpdate(a *app) *cobra.Command {
 		Use:   "update NAME",
 		Short: "Change the client id of an OAuth client, or what it proves itself with",
 		Long: `Change the client id, and what the client proves itself with: the client secret, the private key
-of --client-auth private_key_jwt, the certificate. Without a flag the client secret is asked for
-on a terminal, without showing it. Connections keep their grants, and those that the provider
-refused because of what has changed are tried again.`,
+of --client-auth private_key_jwt, the certificate. Without a flag the client secret, where there
+is one, is asked for on a terminal, without showing it. Connections keep their grants, and those
+that the provider refused because of what has changed are tried again.`,
 		Example: `  attache client update helpdesk --secret-file new-secret.txt
   attache client update helpdesk --client-id my_other_app --secret-file -
   attache client update bank --private-key-file new-key.pem --certificate-file new-certificate.pem`,
@@ -95,7 +95,11 @@ refused because of what has changed are tried again.`,
 	completeWith(cmd, "client-id", cobra.NoFileCompletions)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		secrets.asks = in.ClientID == "" && secrets.privateKey == "" && secrets.certificate == ""
+		if secrets.asks = in.ClientID == "" && *secrets == (secretFlags{}); secrets.asks {
+			if err := a.hasClientSecret(cmd, *integration, args[0]); err != nil {
+				return err
+			}
+		}
 		if in.ClientSecret.Text, in.PrivateKey.Text, in.Certificate.Text, err = secrets.read(cmd.Context(), a); err != nil {
 			return err
 		}
@@ -109,6 +113,24 @@ refused because of what has changed are tried again.`,
 		})
 	}
 	return cmd
+}
+
+// hasClientSecret fails where an OAuth client has no client secret that somebody
+// could be asked for.
+func (a *app) hasClientSecret(cmd *cobra.Command, integration, name string) error {
+	return a.withAPI(cmd, func(ctx context.Context, c *client.Client) error {
+		found, err := c.OAuthClient(ctx, integration, name)
+		flags := "--certificate-file or --client-id"
+		switch {
+		case err != nil:
+			return noOAuthClient(err, integration, name)
+		case found.ClientAuth == attache.ClientAuthPrivateKeyJWT:
+			flags = "--private-key-file, " + flags
+		case found.ClientAuth != attache.ClientAuthNone:
+			return nil
+		}
+		return usagef("OAuth client %s has no client secret to ask for (%s): give what is new, %s", found.Name, found.ClientAuth, flags)
+	})
 }
 
 // secretFlags name where an OAuth client's secrets are.
