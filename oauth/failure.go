@@ -171,7 +171,7 @@ func Advice(code string) string {
 	case CodeMoveUnconfirmed:
 		return "the grant was exported for another machine, and it is not known whether the file was written: if it was not, export it again; if it was, delete the connection"
 	case CodeMoved:
-		return "the grant was exported, and is used on another machine: send requests there, or authorize the connection again"
+		return "the grant was exported, and is used on another machine: send requests there, or authorize the connection again; where it gets its tokens by itself (client_credentials), delete it and make it anew"
 	case CodeCopied:
 		return "a copy of the grant was exported"
 	case CodeImported:
