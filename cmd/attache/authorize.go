@@ -73,7 +73,7 @@ commands on the data directory have to wait meanwhile.`,
 		Args: exactly("NAME"),
 	}
 	integration := a.integrationFlag(cmd)
-	a.completeName(cmd, oauthConnectionNames(integration))
+	a.completeName(cmd, oauthConnectionNames(integration, anyConnection))
 	var noBrowser, device bool
 	var port uint16
 	flags := cmd.Flags()

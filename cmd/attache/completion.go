@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"attache"
 	"attache/client"
+	"attache/oauth"
 )
 
 // completionTimeout is how long somebody who pressed Tab waits at most.
@@ -105,12 +107,36 @@ func integrationNames(ctx context.Context, c *client.Client) ([]cobra.Completion
 	return names, nil
 }
 
-// connectionNames lists those of the integration that the flag names.
-func connectionNames(integration *string) lister {
+// unquoteUsages takes the quotes out of what c and the commands below it say of
+// their flags: they tell help which word is the value, and shells show them.
+func unquoteUsages(c *cobra.Command) {
+	unquote := func(f *pflag.Flag) { _, f.Usage = pflag.UnquoteUsage(f) }
+	c.PersistentFlags().VisitAll(unquote)
+	c.Flags().VisitAll(unquote)
+	for _, sub := range c.Commands() {
+		unquoteUsages(sub)
+	}
+}
+
+// What connections a command can be about.
+func anyConnection(client.Connection) bool       { return true }
+func usableConnection(c client.Connection) bool  { return c.State != attache.GrantMoved }
+func rotatedConnection(c client.Connection) bool { return c.Type != attache.OAuth }
+
+// exportedConnection: a move can be repeated until it is known to be safe.
+func exportedConnection(c client.Connection) bool {
+	return usableConnection(c) || c.ErrorCode == oauth.CodeMoveUnconfirmed
+}
+
+// connectionNames lists those of the integration that the flag names, and that fit.
+func connectionNames(integration *string, fits func(client.Connection) bool) lister {
 	return func(ctx context.Context, c *client.Client) (names []cobra.Completion, err error) {
 		for one, err := range c.Connections(ctx, *integration) {
 			if err != nil {
 				return nil, err
+			}
+			if !fits(one) {
+				continue
 			}
 			names = append(names, cobra.CompletionWithDesc(one.Name, string(one.Type)+" for "+string(one.AllowedDomain)))
 		}
@@ -119,12 +145,15 @@ func connectionNames(integration *string) lister {
 }
 
 // oauthConnectionNames lists those of type oauth of the integration that the flag
-// names.
-func oauthConnectionNames(integration *string) lister {
+// names, and that fit.
+func oauthConnectionNames(integration *string, fits func(client.Connection) bool) lister {
 	return func(ctx context.Context, c *client.Client) (names []cobra.Completion, err error) {
 		for one, err := range c.ConnectionsOf(ctx, *integration, attache.OAuth) {
 			if err != nil {
 				return nil, err
+			}
+			if !fits(one) {
+				continue
 			}
 			names = append(names, cobra.CompletionWithDesc(one.Name, string(one.State)+", for "+string(one.AllowedDomain)))
 		}

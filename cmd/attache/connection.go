@@ -50,7 +50,7 @@ func newConnectionShow(a *app) *cobra.Command {
 		Example: "  attache connection show tickets --integration support-bot -o yaml",
 	}
 	integration := a.integrationFlag(cmd)
-	a.completeName(cmd, connectionNames(integration))
+	a.completeName(cmd, connectionNames(integration, anyConnection))
 	out := outputFlag(cmd)
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, args []string) error {
 		found, err := findConnection(ctx, c, *integration, args[0])
@@ -71,7 +71,7 @@ func newConnectionDelete(a *app) *cobra.Command {
 		Args:    exactly("NAME"),
 	}
 	integration := a.integrationFlag(cmd)
-	a.completeName(cmd, connectionNames(integration))
+	a.completeName(cmd, connectionNames(integration, anyConnection))
 	yes := yesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		found, err := a.lookUp(cmd, *integration, args[0])

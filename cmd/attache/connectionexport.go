@@ -47,7 +47,7 @@ A move can be imported once only.`,
 		Args: exactly("NAME"),
 	}
 	integration := a.integrationFlag(cmd)
-	a.completeName(cmd, oauthConnectionNames(integration))
+	a.completeName(cmd, oauthConnectionNames(integration, exportedConnection))
 	var move, force bool
 	var output string
 	flags := cmd.Flags()

@@ -48,7 +48,7 @@ gone afterwards.`,
 		Args: exactly("NAME"),
 	}
 	integration := a.integrationFlag(cmd)
-	a.completeName(cmd, connectionNames(integration))
+	a.completeName(cmd, connectionNames(integration, usableConnection))
 	choiceFlag(cmd, &t.method, flagName{long: "method"}, "method of the request", http.MethodGet, http.MethodHead)
 	flags := cmd.Flags()
 	flags.StringVar(&t.path, "path", "/", "`PATH` and query to ask for")

@@ -124,7 +124,7 @@ Requests get the new one from the next on, also in tunnels that are open.`,
 		Args:    exactly("NAME"),
 	}
 	integration := a.integrationFlag(cmd)
-	a.completeName(cmd, connectionNames(integration))
+	a.completeName(cmd, connectionNames(integration, rotatedConnection))
 	credential := newCredentialFlags(cmd)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -32,7 +32,7 @@ the header that is added, its value redacted. Nothing is sent.`,
 	var q client.Question
 	integration := a.integrationFlag(cmd)
 	cmd.Flags().StringVarP(&q.Connection, "connection", "c", "", "`NAME` of the connection that the client would name")
-	a.completeFlag(cmd, "connection", connectionNames(integration))
+	a.completeFlag(cmd, "connection", connectionNames(integration, usableConnection))
 	out := outputFlag(cmd)
 	cmd.RunE = a.calling(func(ctx context.Context, c *client.Client, args []string) error {
 		q.Integration, q.URL = *integration, args[len(args)-1]

@@ -73,7 +73,12 @@ func newRoot(a *app) *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return checkFlags(cmd) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Name() == cobra.ShellCompRequestCmd {
+			unquoteUsages(root)
+		}
+		return checkFlags(cmd)
+	}
 
 	a.flags = configs.NewFlags()
 	flags := root.PersistentFlags()

@@ -43,7 +43,7 @@ func (i identity) user() string {
 func (a *app) identityFlags(cmd *cobra.Command) func() identity {
 	integration := a.integrationFlag(cmd)
 	connection := cmd.Flags().StringP("connection", "c", "", "`NAME` of the one connection whose credential may be used; without it, the one for each host")
-	a.completeFlag(cmd, "connection", connectionNames(integration))
+	a.completeFlag(cmd, "connection", connectionNames(integration, usableConnection))
 	return func() identity { return identity{*integration, *connection} }
 }
 
