@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -165,10 +166,15 @@ func plaintextRefused(e *entry, q Query) attache.Decision {
 }
 
 func ambiguous(g *group, q Query) attache.Decision {
-	first := g.entries[0].connection.Name
+	// Not one that was moved, unless all were.
+	here := max(0, slices.IndexFunc(g.entries, func(e *entry) bool {
+		grant := e.connection.Grant
+		return grant == nil || grant.State != attache.GrantMoved
+	}))
+	name := g.entries[here].connection.Name
 	return deny(attache.CodeAmbiguousConnection,
 		"connections %s fit %s equally well: name one with the header Attache-Connection: %s, or with the user name %s.%s in the proxy URL",
-		g.list(), q.Target, first, q.Integration, first)
+		g.list(), q.Target, name, q.Integration, name)
 }
 
 // list names the group's connections for people.

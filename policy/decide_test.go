@@ -26,8 +26,14 @@ var world = []*attache.Connection{
 	connection("broad", "*.ports.example.net"),
 	connection("empty", "empty.example.com", func(c *attache.Connection) { c.Credential = attache.Credential{} }),
 	connection("granted", "granted.example.com", oauth),
+	connection("gone", "half.example.org", oauth, moved),
+	connection("here", "half.example.org"),
+	connection("gone1", "none.example.org", oauth, moved),
+	connection("gone2", "none.example.org", oauth, moved),
 	connection("theirs", "theirs.example.io", func(c *attache.Connection) { c.Integration = "cat" }),
 }
+
+func moved(c *attache.Connection) { c.Grant = &attache.Grant{State: attache.GrantMoved} }
 
 // query is a query of the integration "bot", changed by edits.
 func query(method, scheme, authority string, edits ...func(*policy.Query)) policy.Query {
@@ -87,6 +93,10 @@ func TestDecisions(t *testing.T) {
 			"several connections fit this host equally well, so the choice is made per request"},
 		"several that fit equally well are refused without a name": {get("https", "shared.example.org"), "", attache.Deny, attache.CodeAmbiguousConnection,
 			`connections "alice" and "bob" fit https://shared.example.org equally well: name one with the header Attache-Connection: alice, or with the user name bot.alice in the proxy URL`},
+		"one that was moved is not the one to name": {get("https", "half.example.org"), "", attache.Deny, attache.CodeAmbiguousConnection,
+			`connections "gone" and "here" fit https://half.example.org equally well: name one with the header Attache-Connection: here, or with the user name bot.here in the proxy URL`},
+		"where all were moved, each is as good as the others": {get("https", "none.example.org"), "", attache.Deny, attache.CodeAmbiguousConnection,
+			`connections "gone1" and "gone2" fit https://none.example.org equally well: name one with the header Attache-Connection: gone1, or with the user name bot.gone1 in the proxy URL`},
 		"a name settles it": {get("https", "shared.example.org", naming("bob")), "bob", attache.Inject, "",
 			`the client named connection "bob", which is for shared.example.org`},
 		"a name settles it when the tunnel opens": {connect("shared.example.org:443", naming("bob")), "bob", attache.Inject, "",
