@@ -117,6 +117,9 @@ func checkPrivateKey(p *attache.Provider) error {
 	if p.PrivateKey.Len() > maxCredential {
 		return refuse(field, "is longer than 16 KiB", "")
 	}
+	if p.PrivateKey.IsZero() {
+		return refuse(field, isEmpty, "give a private key in PKCS #8 and PEM")
+	}
 	key, err := p.PrivateKey.PrivateKey()
 	if err != nil {
 		return refuse(field, "is not a private key in PKCS #8 and PEM", remedy)

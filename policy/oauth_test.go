@@ -157,7 +157,7 @@ func TestHowOAuthClientsProveThemselves(t *testing.T) {
 			[]string{"client_secret is empty: give it, or say client_auth none for a public client"}},
 		"another way is refused":               {proving("digest", none, none, none), []string{"client_auth must be basic, post, none or private_key_jwt"}},
 		"a key is accepted":                    {proving(attache.ClientAuthPrivateKeyJWT, none, ec, none), nil},
-		"a missing key is refused":             {proving(attache.ClientAuthPrivateKeyJWT, none, none, none), []string{badKey}},
+		"a missing key is refused":             {proving(attache.ClientAuthPrivateKeyJWT, none, none, none), []string{"private_key is empty: give a private key in PKCS #8 and PEM"}},
 		"what is no key is refused":            {proving(attache.ClientAuthPrivateKeyJWT, none, secret.New(canary), none), []string{badKey}},
 		"a certificate is no key":              {proving(attache.ClientAuthPrivateKeyJWT, none, alone, none), []string{badKey}},
 		"a key of more than 16 KiB is refused": {proving(attache.ClientAuthPrivateKeyJWT, none, long, none), []string{"private_key is longer than 16 KiB"}},

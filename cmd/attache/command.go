@@ -57,7 +57,7 @@ func flagOf(cmd *cobra.Command, field string) string {
 	// allowed_ports are --allowed-port, and what is secret comes from a file.
 	candidates := []string{name, strings.TrimSuffix(name, "s"), name + "-file"}
 	switch field {
-	case "client_secret":
+	case "client_secret", "api_key", "token", "password":
 		candidates = append(candidates, "secret-file")
 	case "oauth_client":
 		candidates = append(candidates, "client")

@@ -159,7 +159,7 @@ func (l *lockFlags) read(ctx context.Context, a *app, in *client.Export) (err er
 	if len(in.Recipients) > 0 {
 		return nil
 	}
-	if in.Passphrase.Text, err = a.readSecret(ctx, "passphrase-file", l.passphrase, passphraseLabel); err != nil || l.passphrase != "" {
+	if in.Passphrase.Text, err = a.neededSecret(ctx, "passphrase-file", l.passphrase, passphraseLabel); err != nil || l.passphrase != "" {
 		return err
 	}
 	again, err := a.readSecret(ctx, "passphrase-file", "", passphraseLabel+" again")

@@ -54,9 +54,9 @@ imported once only, for then its grant is in use.`,
 			return err
 		}
 		if identity != "" {
-			in.Identity.Text, err = a.readSecret(cmd.Context(), "identity", identity, "identity")
+			in.Identity.Text, err = a.neededSecret(cmd.Context(), "identity", identity, "identity")
 		} else {
-			in.Passphrase.Text, err = a.readSecret(cmd.Context(), "passphrase-file", passphrase, passphraseLabel)
+			in.Passphrase.Text, err = a.neededSecret(cmd.Context(), "passphrase-file", passphrase, passphraseLabel)
 		}
 		if err != nil {
 			return err
@@ -84,8 +84,10 @@ func (a *app) readExport(ctx context.Context, from secretFile) (string, error) {
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("read the file of the export: %w", withoutPath(err))
+	case len(bytes.TrimSpace(text)) == 0:
+		return "", fmt.Errorf("%s is empty: give what attache connection export wrote", exportName(from))
 	case len(text) > maxExport:
-		return "", errors.New("the file is longer than 512 KiB, which no export is")
+		return "", fmt.Errorf("%s is longer than 512 KiB, which no export is", exportName(from))
 	case !bytes.HasPrefix(text, []byte(binaryExport)):
 		return strings.TrimSpace(string(text)) + "\n", nil
 	}
@@ -94,6 +96,14 @@ func (a *app) readExport(ctx context.Context, from secretFile) (string, error) {
 	_, err = w.Write(text)
 	err = errors.Join(err, w.Close())
 	return out.String(), err
+}
+
+// exportName is how errors call the file.
+func exportName(from secretFile) string {
+	if from == stdin {
+		return "standard input"
+	}
+	return "file " + string(from)
 }
 
 // exportText is what is in the file, or is pasted.

@@ -54,6 +54,15 @@ func (a *app) readSecret(ctx context.Context, flag string, from secretFile, labe
 	return secretFrom(f, label)
 }
 
+// neededSecret is readSecret where an empty one means nothing.
+func (a *app) neededSecret(ctx context.Context, flag string, from secretFile, label string) (secret.Text, error) {
+	text, err := a.readSecret(ctx, flag, from, label)
+	if err == nil && text.IsZero() {
+		err = fmt.Errorf("the %s is empty: name a file that holds it with --%s, or - for standard input", label, flag)
+	}
+	return text, err
+}
+
 // secretFrom reads all that r has. One line break at the end goes, for that is
 // the editor's; a second one would be the secret's own.
 func secretFrom(r io.Reader, label string) (secret.Text, error) {

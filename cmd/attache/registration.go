@@ -172,7 +172,7 @@ func (s *secretFlags) read(ctx context.Context, a *app) (clientSecret, privateKe
 		if one.from == "" && !one.asks {
 			continue
 		}
-		if *one.to, err = a.readSecret(ctx, one.flag, one.from, one.label); err != nil {
+		if *one.to, err = a.neededSecret(ctx, one.flag, one.from, one.label); err != nil {
 			break
 		}
 	}
