@@ -50,6 +50,17 @@ func inFlags(cmd *cobra.Command, err error) error {
 	return errors.Join(wrong...)
 }
 
+// renamed changes what the API calls the fields that it complains about.
+func renamed(err error, name func(field string) string) error {
+	if refused := (*client.Error)(nil); errors.As(err, &refused) {
+		for i := range refused.Problem.Errors {
+			f := &refused.Problem.Errors[i]
+			f.Field = name(f.Field)
+		}
+	}
+	return err
+}
+
 // flagOf is the flag that a field of the API is given with, or the field where
 // there is none.
 func flagOf(cmd *cobra.Command, field string) string {

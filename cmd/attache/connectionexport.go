@@ -80,7 +80,7 @@ A move can be imported once only.`,
 		}
 		defer func() { err = errors.Join(err, file.end()) }()
 		return a.withAPI(cmd, func(ctx context.Context, c *client.Client) error {
-			return a.export(ctx, transfer{c, *integration, found.Name}, in, file)
+			return renamed(a.export(ctx, transfer{c, *integration, found.Name}, in, file), lock.flagOf)
 		})
 	}
 	return cmd
@@ -167,6 +167,17 @@ func (l *lockFlags) read(ctx context.Context, a *app, in *client.Export) (err er
 		err = errors.New("the two passphrases are not the same: nothing was changed")
 	}
 	return err
+}
+
+// flagOf is where the recipients come from, as errors call them.
+func (l *lockFlags) flagOf(field string) string {
+	switch {
+	case field != "recipients" || l.recipientsFile == "":
+		return field
+	case len(l.recipients) == 0:
+		return "--recipients-file"
+	}
+	return "--recipient and --recipients-file"
 }
 
 const passphraseLabel = "passphrase"

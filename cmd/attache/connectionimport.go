@@ -64,7 +64,15 @@ imported once only, for then its grant is in use.`,
 		return a.withAPI(cmd, func(ctx context.Context, c *client.Client) error {
 			made, err := c.ImportConnection(ctx, *integration, in)
 			if err != nil {
-				return noIntegration(err, *integration)
+				return noIntegration(renamed(err, func(field string) string {
+					switch {
+					case field == "file":
+						return exportName(from)
+					case flagOf(cmd, field) == field:
+						return exportName(from) + ": " + field
+					}
+					return field
+				}), *integration)
 			}
 			a.hint("Connection %s is imported, and refreshed from now on while a server runs. See that it works:\n"+
 				"attache connection test %[1]s --integration %s", made.Name, *integration)
@@ -98,7 +106,8 @@ func (a *app) readExport(ctx context.Context, from secretFile) (string, error) {
 	return out.String(), err
 }
 
-// exportName is how errors call the file.
+// exportName is how errors call the file, once it is known to be one: what does
+// not exist may be a secret in the wrong place.
 func exportName(from secretFile) string {
 	if from == stdin {
 		return "standard input"
