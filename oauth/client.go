@@ -176,7 +176,7 @@ func checkAuthentication(c *attache.OAuthClient) error {
 		}
 	case attache.ClientAuthPrivateKeyJWT:
 		if !hasKey {
-			return refuse("private_key", "is empty", "give a private key in PKCS #8 PEM")
+			return refuse("private_key", "is empty", "give a private key in PKCS #8 and PEM")
 		}
 		return nil
 	default:
@@ -229,8 +229,11 @@ func (c *Client) readKeys() error {
 	p := c.registration.Provider
 	if p.ClientAuth == attache.ClientAuthPrivateKeyJWT {
 		key, err := p.PrivateKey.PrivateKey()
-		if err != nil || algorithm(key) == "" {
-			return refuse("private_key", "is not a key that can be used", "give an RSA key of 2048 bits or more, an EC key on P-256 or an Ed25519 key, in PKCS #8 PEM")
+		if err != nil {
+			return refuse("private_key", "is not a private key in PKCS #8 and PEM", "give one")
+		}
+		if algorithm(key) == "" {
+			return refuse("private_key", "is neither RSA of at least 2048 bits, EC on P-256 nor Ed25519", "make another key")
 		}
 		c.key = key
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/tls"
 	"errors"
@@ -125,14 +126,18 @@ func checkPrivateKey(p *attache.Provider) error {
 		return refuse(field, "is not a private key in PKCS #8 and PEM", remedy)
 	}
 	switch key := key.(type) {
-	case *ecdsa.PrivateKey, ed25519.PrivateKey:
+	case ed25519.PrivateKey:
 		return nil
+	case *ecdsa.PrivateKey:
+		if key.Curve == elliptic.P256() {
+			return nil
+		}
 	case *rsa.PrivateKey:
 		if key.N.BitLen() >= minRSA {
 			return nil
 		}
 	}
-	return refuse(field, "is neither RSA of at least 2048 bits, ECDSA nor Ed25519", "make another key")
+	return refuse(field, "is neither RSA of at least 2048 bits, EC on P-256 nor Ed25519", "make another key")
 }
 
 func checkCertificate(p *attache.Provider) error {

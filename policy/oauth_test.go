@@ -145,6 +145,8 @@ func TestHowOAuthClientsProveThemselves(t *testing.T) {
 	ec := signer(t, key, err)
 	short, err := rsa.GenerateKey(rand.Reader, 1024)
 	weak := signer(t, short, err)
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	large := signer(t, p384, err)
 	alone, both := certificate(t, key)
 	long := secret.New(strings.Repeat("k", 16<<10+1))
 	const (
@@ -162,7 +164,9 @@ func TestHowOAuthClientsProveThemselves(t *testing.T) {
 		"a certificate is no key":              {proving(attache.ClientAuthPrivateKeyJWT, none, alone, none), []string{badKey}},
 		"a key of more than 16 KiB is refused": {proving(attache.ClientAuthPrivateKeyJWT, none, long, none), []string{"private_key is longer than 16 KiB"}},
 		"an RSA key of 1024 bits is refused": {proving(attache.ClientAuthPrivateKeyJWT, none, weak, none),
-			[]string{"private_key is neither RSA of at least 2048 bits, ECDSA nor Ed25519: make another key"}},
+			[]string{"private_key is neither RSA of at least 2048 bits, EC on P-256 nor Ed25519: make another key"}},
+		"an EC key on another curve is refused": {proving(attache.ClientAuthPrivateKeyJWT, none, large, none),
+			[]string{"private_key is neither RSA of at least 2048 bits, EC on P-256 nor Ed25519: make another key"}},
 		"a key and a secret are one too many": {proving(attache.ClientAuthPrivateKeyJWT, secret.New(canary), ec, none),
 			[]string{"client_secret is not used with this client_auth: leave it out"}},
 		"a key is for private_key_jwt only": {proving(attache.ClientAuthBasic, secret.New(canary), ec, none),
