@@ -31,7 +31,7 @@ type OAuthClientFields struct {
 	RevocationURL  string             `json:"revocation_url,omitempty" doc:"Where tokens are revoked (RFC 7009); absent: they are not."`
 	DeviceURL      string             `json:"device_url,omitempty" doc:"Where device codes are got (RFC 8628); absent: there are none."`
 	ClientAuth     attache.ClientAuth `json:"client_auth,omitempty" enum:"basic,post,none,private_key_jwt" default:"basic" doc:"How the client proves itself at the token URL."`
-	PKCE           *bool              `json:"pkce,omitempty" default:"true" doc:"Whether authorizations use PKCE (RFC 7636), S256."`
+	PKCE           *bool              `json:"pkce,omitempty" default:"true" doc:"Whether authorizations use PKCE (RFC 7636), S256; authorization_code only."`
 	ScopeSeparator string             `json:"scope_separator,omitempty" doc:"What the provider separates scopes with: a space, or one of , + ; |; absent: a space."`
 	AuthParams     map[string]string  `json:"auth_params,omitempty" doc:"Parameters that are added to the authorization URL."`
 	TokenParams    map[string]string  `json:"token_params,omitempty" doc:"Parameters that are added to token requests."`
@@ -59,7 +59,7 @@ type OAuthClientRequest struct {
 type OAuthClient struct {
 	OAuthClientFields
 	OAuthClientSecrets
-	CallbackURL string    `json:"callback_url,omitempty" doc:"To register at the provider, where people authorize in a browser that reaches this server." example:"https://attache.example.com/oauth/callback"`
+	CallbackURL string    `json:"callback_url,omitempty" doc:"To register at the provider, where people authorize in a browser that reaches this server; authorization_code only." example:"https://attache.example.com/oauth/callback"`
 	CreatedAt   time.Time `json:"created_at" doc:"When it was created."`
 	UpdatedAt   time.Time `json:"updated_at" doc:"When its id or a secret was last changed."`
 }
@@ -151,20 +151,22 @@ func (r OAuthClientRequest) asked() (attache.OAuthClient, error) {
 
 func (a *API) showOAuthClient(c attache.OAuthClient) OAuthClient {
 	p := c.Provider
-	pkce := !p.NoPKCE
 	shown := OAuthClient{
 		OAuthClientFields: OAuthClientFields{
 			Name: c.Name, GrantType: c.GrantType, ClientID: c.ClientID,
 			AuthURL: c.AuthURL, TokenURL: c.TokenURL, DefaultScopes: c.DefaultScopes,
 			Issuer: p.Issuer, RefreshURL: p.RefreshURL, RevocationURL: p.RevocationURL, DeviceURL: p.DeviceURL,
-			ClientAuth: cmp.Or(p.ClientAuth, attache.ClientAuthBasic), PKCE: &pkce, ScopeSeparator: p.ScopeSeparator,
+			ClientAuth: cmp.Or(p.ClientAuth, attache.ClientAuthBasic), ScopeSeparator: p.ScopeSeparator,
 			AuthParams: p.AuthParams, TokenParams: p.TokenParams, TokenHeaders: p.TokenHeaders, TokenBody: "form",
 			Audience: p.Audience, Resource: p.Resource,
 		},
 		OAuthClientSecrets: OAuthClientSecrets{c.ClientSecret, p.PrivateKey, p.Certificate},
-		CallbackURL:        a.OAuth.CallbackURL,
 		CreatedAt:          c.CreatedAt,
 		UpdatedAt:          c.UpdatedAt,
+	}
+	if c.GrantType == attache.AuthorizationCode {
+		pkce := !p.NoPKCE
+		shown.PKCE, shown.CallbackURL = &pkce, a.OAuth.CallbackURL
 	}
 	if p.JSONBody {
 		shown.TokenBody = "json"

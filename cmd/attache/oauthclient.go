@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"attache"
 	"attache/client"
 )
 
@@ -97,13 +96,13 @@ func noOAuthClient(err error, integration, name string) error {
 
 func oauthClientDetails(c client.OAuthClient) table {
 	var t table
-	pkce := "yes, with S256"
-	if c.PKCE != nil && !*c.PKCE {
+	pkce := ""
+	switch {
+	case c.PKCE == nil: // nobody is led through an authorization
+	case *c.PKCE:
+		pkce = "yes, with S256"
+	default:
 		pkce = "no"
-	}
-	callback := c.CallbackURL
-	if c.GrantType != attache.AuthorizationCode {
-		pkce, callback = "", "" // nobody is led through an authorization
 	}
 	body := c.TokenBody
 	if body == "form" {
@@ -113,7 +112,7 @@ func oauthClientDetails(c client.OAuthClient) table {
 		{"Name", c.Name},
 		{"Grant type", string(c.GrantType)},
 		{"Client ID", c.ClientID},
-		{"Callback URL", callback},
+		{"Callback URL", c.CallbackURL},
 		{"Authorization URL", c.AuthURL},
 		{"Token URL", c.TokenURL},
 		{"Refresh URL", c.RefreshURL},
