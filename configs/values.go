@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"net/netip"
 	"net/url"
 	"path"
@@ -349,20 +350,33 @@ func origin(p *string) setting {
 }
 
 func parseOrigin(text string) (string, error) {
-	const remedy = "write https://HOST or https://HOST:PORT"
+	const (
+		badPort = "has a port that is not a number from 1 to 65535"
+		remedy  = "write https://HOST or https://HOST:PORT"
+	)
 	ownPorts := map[string]uint64{"https": 443, "http": 80}
-	u, err := url.Parse(strings.TrimSuffix(text, "/"))
-	if err != nil || ownPorts[u.Scheme] == 0 {
-		return "", refuse("is not a URL", remedy) // url.Parse's errors quote it
+	text = strings.TrimSuffix(text, "/")
+	scheme, authority, _ := strings.Cut(text, "://")
+	if ownPorts[strings.ToLower(scheme)] == 0 {
+		return "", refuse("does not begin with https://", remedy)
+	}
+	u, err := url.Parse(text)
+	if err != nil { // which quotes the text
+		if _, _, err := net.SplitHostPort(authority); err == nil && !strings.Contains(authority, "@") {
+			return "", refuse(badPort, remedy)
+		}
+		return "", refuse("is not a URL", remedy)
 	}
 	host := strings.ToLower(u.Hostname())
 	addr, err := netip.ParseAddr(host)
 	isAddress := err == nil && addr.Zone() == ""
 	port, err := strconv.ParseUint(cmp.Or(u.Port(), fmt.Sprint(ownPorts[u.Scheme])), 10, 16)
 	switch {
-	case !isAddress && !isHostName(host) || err != nil || port == 0:
-		return "", refuse("is not a URL", remedy)
-	case !strings.EqualFold(strings.TrimSuffix(text, "/"), u.Scheme+"://"+u.Host):
+	case !isAddress && !isHostName(host):
+		return "", refuse("has no host, or one that is neither a name nor an IP address", remedy)
+	case err != nil || port == 0:
+		return "", refuse(badPort, remedy)
+	case !strings.EqualFold(text, u.Scheme+"://"+u.Host):
 		return "", refuse("has more than scheme, host and port", "remove the rest: the API and the UI are at the root")
 	case u.Scheme == "http" && host != "localhost" && !addr.IsLoopback():
 		return "", refuse("is http, and not on loopback", remedy)
