@@ -150,11 +150,11 @@ func localAPI(ctx context.Context, dir string) (*client.Client, error) {
 
 // api is the API on the data directory itself.
 func (d *data) api(ctx context.Context, cfg configs.Config) (*client.Client, error) {
-	if _, err := d.follow(ctx); err != nil {
-		return nil, err
-	}
 	providers, err := d.providers(cfg)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := d.follow(ctx, providers.Keeper.Changed); err != nil {
 		return nil, err
 	}
 	handler, err := admin.New(admin.Options{
