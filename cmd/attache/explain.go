@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -70,7 +71,7 @@ func writeExplanation(w io.Writer, e client.Explanation, paint colours) error {
 	line("Why", printable(e.Reason))
 	line("Connection", printable(e.Connection))
 	if e.Header != "" {
-		line("Adds", printable(e.Header+": "+e.Value))
+		line("Adds", printable(e.Header+": "+cmp.Or(e.Value, "the token, once it is here")))
 	}
 	if len(e.Candidates) > 0 {
 		b.WriteString("\n" + paint.bold("Connections considered") + "\n")
