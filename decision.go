@@ -52,7 +52,8 @@ type Decision struct {
 	Value      secret.Text // with Inject: that field's value; of an OAuth connection only what the index last saw
 	Code       Code        // with Deny
 	// Reason is one sentence for people: why, and with Deny what to do. It names
-	// connections and domains, never a secret or an internal address.
+	// connections and domains, never a secret or an internal address. It is empty
+	// with a connection to inject, unless somebody asked for an explanation.
 	Reason string
 }
 

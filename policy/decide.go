@@ -30,8 +30,10 @@ const (
 // maxListed bounds how many connections a reason names.
 const maxListed = 10
 
-// Decide says what happens to a tunnel or a request, in time that grows with the
-// labels of the host and with nothing else.
+// Decide says what happens to a tunnel or a request. That takes time for each
+// label of the host, and for connections of one domain on different ports; how
+// many others there are does not matter. The reason for Inject is [Index.Explain]'s
+// to give.
 //
 // Where several connections fit a CONNECT equally well, it says Inject without a
 // connection: intercept, and ask again for each request, which may name one.
@@ -51,45 +53,58 @@ func (in *integration) decide(q Query) (attache.Decision, *entry) {
 	if !secure {
 		port = anyPort
 	}
-	fitting := in.narrowest(q.Target.Host, port)
+	g, first := in.narrowest(q.Target.Host, port)
 	switch {
-	case fitting == nil:
+	case g == nil:
 		return unmatched(q), nil
 	case !secure:
-		return plaintextRefused(fitting.entries[0], q), nil
-	case len(fitting.entries) == 1:
-		only := fitting.entries[0]
+		return plaintextRefused(g.entries[first], q), nil
+	case g.next(first+1, port) < 0:
+		only := g.entries[first]
 		return only.decide(q), only
 	case q.Method == "CONNECT":
 		return attache.Decision{Action: attache.Inject, Reason: reasonPerRequest}, nil
 	}
-	return ambiguous(fitting, q), nil
+	return ambiguous(g, q), nil
 }
 
-// covering yields where the connections are that cover the host, from the
-// narrowest domain to the widest: the host itself, then ever shorter wildcards.
-func covering(host string, port uint16) iter.Seq[place] {
-	return func(yield func(place) bool) {
-		if !yield(place{host, false, port}) {
+// covering yields the domains that cover the host, from the narrowest to the
+// widest: the host itself, then ever shorter wildcards.
+func covering(host string) iter.Seq[domain] {
+	return func(yield func(domain) bool) {
+		if !yield(domain{host, false}) {
 			return
 		}
 		for base, more := host, true; more; _, base, more = strings.Cut(base, ".") {
-			if !yield(place{base, true, port}) {
+			if !yield(domain{base, true}) {
 				return
 			}
 		}
 	}
 }
 
-// narrowest is the group of the narrowest domain that covers the host, and nil
-// where none does.
-func (in *integration) narrowest(host string, port uint16) *group {
-	for p := range covering(host, port) {
-		if g, ok := in.domains.get(p); ok {
-			return g
+// narrowest is the group of the narrowest domain that covers host and port, and
+// where in it the first connection is that does; nil where none does.
+func (in *integration) narrowest(host string, port uint16) (g *group, first int) {
+	for d := range covering(host) {
+		if g, ok := in.domains.get(d); ok {
+			if first := g.next(0, port); first >= 0 {
+				return g, first
+			}
 		}
 	}
-	return nil
+	return nil, 0
+}
+
+// next is the place of the first connection for the port, from that place on; -1
+// where there is none.
+func (g *group) next(from int, port uint16) int {
+	for i, e := range g.entries[from:] {
+		if e.allows(port) {
+			return from + i
+		}
+	}
+	return -1
 }
 
 func (in *integration) decideNamed(q Query) (attache.Decision, *entry) {
@@ -111,11 +126,7 @@ func (in *integration) decideNamed(q Query) (attache.Decision, *entry) {
 		return deny(attache.CodeConnectionMismatch, "the client named connection %q, which is for %s on %s and not on port %d",
 			c.Name, c.AllowedDomain, ports(c), q.Target.Port), e
 	}
-	d := e.decide(q)
-	if d.Action == attache.Inject {
-		d.Reason = e.named
-	}
-	return d, e
+	return e.decide(q), e
 }
 
 // decide is the decision once the connection is chosen. Whether an OAuth
@@ -125,10 +136,10 @@ func (e *entry) decide(q Query) attache.Decision {
 	case strings.EqualFold(q.Method, "TRACE"):
 		return deny(attache.CodeTraceRefused,
 			"the answer to TRACE would show the client the credential of connection %q: use another method", e.connection.Name)
-	case e.inject.Value.IsZero() && e.connection.Type != attache.OAuth:
+	case e.value.IsZero() && e.connection.Type != attache.OAuth:
 		return deny(attache.CodeCredentialUnavailable, "connection %q has no credential to send, so nothing was sent", e.connection.Name)
 	}
-	return e.inject
+	return attache.Decision{Action: attache.Inject, Connection: e.connection, Header: e.header, Value: e.value}
 }
 
 // unmatched is the decision where nothing fits. A request of an intercepted
@@ -166,25 +177,29 @@ func plaintextRefused(e *entry, q Query) attache.Decision {
 }
 
 func ambiguous(g *group, q Query) attache.Decision {
+	var fitting []*entry
+	for i := g.next(0, q.Target.Port); i >= 0; i = g.next(i+1, q.Target.Port) {
+		fitting = append(fitting, g.entries[i])
+	}
 	// Not one that was moved, unless all were.
-	here := max(0, slices.IndexFunc(g.entries, func(e *entry) bool {
+	here := max(0, slices.IndexFunc(fitting, func(e *entry) bool {
 		grant := e.connection.Grant
 		return grant == nil || grant.State != attache.GrantMoved
 	}))
-	name := g.entries[here].connection.Name
+	name := fitting[here].connection.Name
 	return deny(attache.CodeAmbiguousConnection,
 		"connections %s fit %s equally well: name one with the header Attache-Connection: %s, or with the user name %s.%s in the proxy URL",
-		g.list(), q.Target, name, q.Integration, name)
+		list(fitting), q.Target, name, q.Integration, name)
 }
 
-// list names the group's connections for people.
-func (g *group) list() string {
-	shown := g.entries[:min(len(g.entries), maxListed)]
+// list names connections for people.
+func list(entries []*entry) string {
+	shown := entries[:min(len(entries), maxListed)]
 	names := make([]string, len(shown))
 	for i, e := range shown {
 		names[i] = strconv.Quote(e.connection.Name)
 	}
-	if more := len(g.entries) - len(shown); more > 0 {
+	if more := len(entries) - len(shown); more > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
 	}
 	last := len(names) - 1

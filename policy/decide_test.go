@@ -174,7 +174,7 @@ func TestDecisions(t *testing.T) {
 			`connection "empty" has no credential to send, so nothing was sent`},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			d := ix.Decide(c.query)
+			d, _ := ix.Explain(c.query)
 			if d.Action != c.action || d.Code != c.code || d.Reason != c.reason {
 				t.Errorf("%s %s\n got %s\nwant %s %s\n     %s", d.Action, d.Code, d.Reason, c.action, c.code, c.reason)
 			}
@@ -188,9 +188,11 @@ func TestDecisions(t *testing.T) {
 			if c.connection == "" && (d.Header != "" || !d.Value.IsZero()) {
 				t.Errorf("a header comes without a connection: %+v", d)
 			}
-			explained, _ := ix.Explain(c.query)
-			if explained != d {
-				t.Errorf("Explain decides otherwise: %+v", explained)
+			if d.Connection != nil {
+				d.Reason = "" // of what is done all the time
+			}
+			if decided := ix.Decide(c.query); decided != d {
+				t.Errorf("Decide decides otherwise: %+v", decided)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"slices"
 
 	"attache"
 )
@@ -25,6 +24,9 @@ const maxCandidates = 50
 func (ix *Index) Explain(q Query) (attache.Decision, []Candidate) {
 	in := ix.integration(q.Integration)
 	d, about := in.decide(q)
+	if about != nil && d.Action == attache.Inject {
+		d.Reason = about.why(q)
+	}
 	var candidates []Candidate
 	add := func(e *entry, why string) {
 		candidates = append(candidates, Candidate{
@@ -38,7 +40,7 @@ func (ix *Index) Explain(q Query) (attache.Decision, []Candidate) {
 		add(about, d.Reason)
 	}
 	var best attache.AllowedDomain // that fits the port as well
-	for p := range covering(q.Target.Host, anyPort) {
+	for p := range covering(q.Target.Host) {
 		g, ok := in.domains.get(p)
 		if !ok {
 			continue
@@ -59,7 +61,17 @@ func (ix *Index) Explain(q Query) (attache.Decision, []Candidate) {
 	return d, candidates
 }
 
-func (e *entry) allows(port uint16) bool { return slices.Contains(e.connection.AllowedPorts, port) }
+// why says why it was chosen.
+func (e *entry) why(q Query) string {
+	c := e.connection
+	switch {
+	case q.Connection != "":
+		return fmt.Sprintf("the client named connection %q, which is for %s", c.Name, c.AllowedDomain)
+	case e.domain().wild:
+		return fmt.Sprintf("connection %q is for %s, the narrowest domain that covers this host and port", c.Name, c.AllowedDomain)
+	}
+	return fmt.Sprintf("connection %q is for exactly this host", c.Name)
+}
 
 // whyNot says why a connection that covers the host was not chosen, where the
 // narrowest domain that fits host and port is best.

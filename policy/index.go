@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"attache"
+	"attache/secret"
 )
 
 // Index answers who a token belongs to and what happens to a request. It is
@@ -25,57 +26,43 @@ type Index struct {
 type integration struct {
 	tokens  trie[attache.TokenHash, struct{}]
 	names   trie[string, *entry]
-	domains trie[place, *group]
+	domains trie[domain, *group]
 	strips  StripSet
 	size    int // of names
 }
 
-// place is where connections are found for a target: under each of their ports,
-// and under anyPort.
-type place struct {
+// domain is an allowed domain, where its connections are found.
+type domain struct {
 	host string // of a wildcard, what comes after "*."
 	wild bool
-	port uint16
+}
+
+// entry is a connection with the field that carries its credential, made ready
+// once. There may be very many, so it holds no more.
+type entry struct {
+	connection *attache.Connection
+	header     string
+	value      secret.Text
+}
+
+func newEntry(c *attache.Connection) *entry {
+	header, value := c.Header()
+	return &entry{c, header, value}
+}
+
+func (e *entry) domain() domain {
+	host, wild := strings.CutPrefix(string(e.connection.AllowedDomain), wildcard)
+	return domain{host, wild}
 }
 
 // anyPort is no port of a connection.
 const anyPort = 0
 
-// entry is a connection with what is decided for it, made ready once.
-type entry struct {
-	connection *attache.Connection
-	inject     attache.Decision // when it is chosen by its domain
-	named      string           // the reason when the client named it
+func (e *entry) allows(port uint16) bool {
+	return port == anyPort || slices.Contains(e.connection.AllowedPorts, port)
 }
 
-func newEntry(c *attache.Connection) *entry {
-	header, value := c.Header()
-	name, domain := `connection "`+c.Name+`"`, string(c.AllowedDomain)
-	reason := name + " is for exactly this host"
-	if strings.HasPrefix(domain, wildcard) {
-		reason = name + " is for " + domain + ", the narrowest domain that covers this host and port"
-	}
-	return &entry{
-		connection: c,
-		inject:     attache.Decision{Action: attache.Inject, Connection: c, Header: header, Value: value, Reason: reason},
-		named:      "the client named " + name + ", which is for " + domain,
-	}
-}
-
-// places are where the connection is found.
-func (e *entry) places() iter.Seq[place] {
-	host, wild := strings.CutPrefix(string(e.connection.AllowedDomain), wildcard)
-	return func(yield func(place) bool) {
-		for _, port := range e.connection.AllowedPorts {
-			if !yield(place{host, wild, port}) {
-				return
-			}
-		}
-		yield(place{host, wild, anyPort})
-	}
-}
-
-// group is the connections of one place, at least one, sorted by name.
+// group is the connections of one domain, at least one, sorted by name.
 type group struct {
 	owner   *batch
 	entries []*entry
@@ -159,16 +146,14 @@ func (in integration) with(b *batch, e *entry) integration {
 	in.names = in.names.with(b, e.connection.Name, e)
 	in.size++
 	in.strips = in.strips.counting(b, e.connection, 1)
-	for p := range e.places() {
-		g, ok := in.domains.get(p)
-		if !ok {
-			g = &group{owner: b}
-		}
-		g = g.editable(b)
-		at, _ := g.search(e.connection.Name)
-		g.entries = slices.Insert(g.entries, at, e)
-		in.domains = in.domains.with(b, p, g)
+	g, ok := in.domains.get(e.domain())
+	if !ok {
+		g = &group{owner: b}
 	}
+	g = g.editable(b)
+	at, _ := g.search(e.connection.Name)
+	g.entries = slices.Insert(g.entries, at, e)
+	in.domains = in.domains.with(b, e.domain(), g)
 	return in
 }
 
@@ -180,17 +165,15 @@ func (in integration) without(b *batch, name string) integration {
 	in.names = in.names.without(b, name)
 	in.size--
 	in.strips = in.strips.counting(b, e.connection, -1)
-	for p := range e.places() {
-		g, _ := in.domains.get(p)
-		if len(g.entries) == 1 {
-			in.domains = in.domains.without(b, p)
-			continue
-		}
-		g = g.editable(b)
-		at, _ := g.search(name)
-		g.entries = slices.Delete(g.entries, at, at+1)
-		in.domains = in.domains.with(b, p, g)
+	g, _ := in.domains.get(e.domain())
+	if len(g.entries) == 1 {
+		in.domains = in.domains.without(b, e.domain())
+		return in
 	}
+	g = g.editable(b)
+	at, _ := g.search(name)
+	g.entries = slices.Delete(g.entries, at, at+1)
+	in.domains = in.domains.with(b, e.domain(), g)
 	return in
 }
 
