@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +46,8 @@ type server struct {
 	idle     *idle
 	unfollow func()
 
+	collector collector
+
 	ready    atomic.Bool
 	yields   bool          // it is a background server, and ends for another
 	draining chan struct{} // closed when the server begins to end
@@ -69,7 +70,7 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 			s = nil
 		}
 	}()
-	defer collectLess()()
+	s.collector.loading()
 	// What can be refused comes first, so that then nothing is made on disk.
 	settings, err := proxySettings(cfg)
 	if err != nil {
@@ -92,9 +93,10 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 	if err := s.newKeeper(settings.Upstream); err != nil {
 		return s, err
 	}
-	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, s.keeper.Changed); err != nil {
+	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, s.keeper.Changed, s.changed); err != nil {
 		return s, err
 	}
+	s.pace()
 	if s.proxy, err = proxy.New(settings, proxy.Collaborators{
 		Index: s.data.live.Current, Leaf: s.data.minter.Leaf, Fresh: s.keeper.Fresh, Record: s.sink(), Log: s.log,
 	}); err != nil {
@@ -104,20 +106,18 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 	return s, err
 }
 
-// collectLess lets the heap grow further between collections until restore: what
-// is loaded from the store stays, and to look for garbage in it is for nothing.
-func collectLess() (restore func()) {
-	const percent = 400
-	before := debug.SetGCPercent(percent)
-	if before < 0 || before > percent { // somebody has said so with GOGC
-		debug.SetGCPercent(before)
-		return func() {}
+// changed sees to what depends on how many connections there are.
+func (s *server) changed(ch attache.Change) {
+	if ch.Connection != nil && s.ready.Load() {
+		s.pace()
 	}
-	return func() { debug.SetGCPercent(before) }
 }
+
+func (s *server) pace() { s.collector.serving(s.data.live.Current().Connections()) }
 
 // close releases what newServer took.
 func (s *server) close() error {
+	s.collector.restore()
 	s.unfollow()
 	s.listeners.close()
 	var errs []error
