@@ -41,7 +41,7 @@ func newAsking(c *Conn, socket net.Conn) *asking {
 		if a.request == nil {
 			return true // the answer begins
 		}
-		if !isQuiet(int(fd)) {
+		if !isQuiet(fd) {
 			a.err = ErrStale
 			return true
 		}
@@ -50,12 +50,6 @@ func newAsking(c *Conn, socket net.Conn) *asking {
 		return a.err != nil
 	}
 	return a
-}
-
-func isQuiet(fd int) bool {
-	var b [1]byte
-	_, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	return err == syscall.EAGAIN || err == syscall.EINTR
 }
 
 // write returns when the answer begins, or cannot begin any more; what is wrong
