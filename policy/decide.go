@@ -136,10 +136,10 @@ func (e *entry) decide(q Query) attache.Decision {
 	case strings.EqualFold(q.Method, "TRACE"):
 		return deny(attache.CodeTraceRefused,
 			"the answer to TRACE would show the client the credential of connection %q: use another method", e.connection.Name)
-	case e.value.IsZero() && e.connection.Type != attache.OAuth:
+	case e.inject.Value.IsZero() && e.connection.Type != attache.OAuth:
 		return deny(attache.CodeCredentialUnavailable, "connection %q has no credential to send, so nothing was sent", e.connection.Name)
 	}
-	return attache.Decision{Action: attache.Inject, Connection: e.connection, Header: e.header, Value: e.value}
+	return e.inject
 }
 
 // unmatched is the decision where nothing fits. A request of an intercepted

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"attache"
-	"attache/secret"
 )
 
 // Index answers who a token belongs to and what happens to a request. It is
@@ -37,17 +36,16 @@ type domain struct {
 	wild bool
 }
 
-// entry is a connection with the field that carries its credential, made ready
-// once. There may be very many, so it holds no more.
+// entry is a connection with the decision to inject it, made ready once. There
+// may be very many, so the reason is not in it.
 type entry struct {
 	connection *attache.Connection
-	header     string
-	value      secret.Text
+	inject     attache.Decision
 }
 
 func newEntry(c *attache.Connection) *entry {
 	header, value := c.Header()
-	return &entry{c, header, value}
+	return &entry{c, attache.Decision{Action: attache.Inject, Connection: c, Header: header, Value: value}}
 }
 
 func (e *entry) domain() domain {
