@@ -30,7 +30,7 @@ func TestChromiumShowsEveryPage(t *testing.T) {
 		}))
 	}
 	for _, e := range []attache.Event{event("/1", attache.Inject), event("/2", attache.Tunnel), event("/3", attache.Forward), event("/4", attache.Deny)} {
-		s.ring.Record(e)
+		s.ring.Record(&e)
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), browserLimit)
@@ -45,7 +45,7 @@ func TestChromiumShowsEveryPage(t *testing.T) {
 	must(t, cmd.Start())
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if lines.Text() == "listening" {
-			s.ring.Record(event("/live-event", attache.Inject))
+			s.ring.Record(new(event("/live-event", attache.Inject)))
 		}
 	}
 	if err := cmd.Wait(); err != nil {

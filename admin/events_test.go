@@ -24,7 +24,7 @@ import (
 func TestRecentEventsAreNewestFirst(t *testing.T) {
 	s := start(t)
 	for i := range 5 {
-		s.ring.Record(attache.Event{ID: fmt.Sprint(i), Kind: attache.RequestEvent})
+		s.ring.Record(new(attache.Event{ID: fmt.Sprint(i), Kind: attache.RequestEvent}))
 	}
 	got, err := s.client().RecentEvents(t.Context(), 2)
 	must(t, err)
@@ -52,7 +52,7 @@ func record(s *server, id string, stop <-chan struct{}) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		s.ring.Record(attache.Event{ID: id})
+		s.ring.Record(new(attache.Event{ID: id}))
 		select {
 		case <-stop:
 			return

@@ -98,12 +98,12 @@ func TestEventsAreShownNewestFirst(t *testing.T) {
 	if page := b.get("/events").body; !strings.Contains(page, "No events yet") {
 		t.Error("an empty page does not say so")
 	}
-	s.ring.Record(event("/1", attache.Inject))
-	s.ring.Record(event("/2", attache.Tunnel))
+	s.ring.Record(new(event("/1", attache.Inject)))
+	s.ring.Record(new(event("/2", attache.Tunnel)))
 	if page := b.get("/events?decision=deny").body; !strings.Contains(page, "Nothing was denied lately") {
 		t.Error("an empty page of denials does not say so")
 	}
-	s.ring.Record(event("/3", attache.Deny))
+	s.ring.Record(new(event("/3", attache.Deny)))
 	all := b.get("/events").body
 	if diff := cmp.Diff([]string{"/3", "/2", "/1"}, paths(all)); diff != "" {
 		t.Error(diff)
@@ -125,7 +125,7 @@ func TestAnOpenPageIsKeptUpToDate(t *testing.T) {
 	s := start(t)
 	b := s.browser()
 	b.signIn(s.token(attache.RoleViewer))
-	s.ring.Record(event("/1", attache.Inject))
+	s.ring.Record(new(event("/1", attache.Inject)))
 	lines, end := b.stream("/events/stream")
 	defer end()
 	denials, endDenials := b.stream("/events/stream?decision=deny")
@@ -136,11 +136,11 @@ func TestAnOpenPageIsKeptUpToDate(t *testing.T) {
 	if diff := cmp.Diff([]string(nil), paths(rows(t, denials, "rows"))); diff != "" {
 		t.Errorf("of denials at first: %s", diff)
 	}
-	s.ring.Record(event("/2", attache.Tunnel))
+	s.ring.Record(new(event("/2", attache.Tunnel)))
 	if diff := cmp.Diff([]string{"/2", "/1"}, paths(rows(t, lines, "rows"))); diff != "" {
 		t.Errorf("then: %s", diff)
 	}
-	s.ring.Record(event("/3", attache.Deny))
+	s.ring.Record(new(event("/3", attache.Deny)))
 	if diff := cmp.Diff([]string{"/3"}, paths(rows(t, denials, "rows"))); diff != "" {
 		t.Errorf("of denials then: %s", diff)
 	}
@@ -163,7 +163,7 @@ func TestAFloodOfEventsIsSentOnceASecond(t *testing.T) {
 			defer tick.Stop()
 			for i := range 5000 {
 				<-tick.C
-				u.ring.Record(event(fmt.Sprintf("/%d", i), attache.Tunnel))
+				u.ring.Record(new(event(fmt.Sprintf("/%d", i), attache.Tunnel)))
 			}
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -40,7 +40,7 @@ func TestHostileEventsAreEscaped(t *testing.T) {
 	b := s.browser()
 	b.signIn(s.token(attache.RoleViewer))
 	for i, h := range hostile {
-		s.ring.Record(attache.Event{
+		s.ring.Record(&attache.Event{
 			ID: string(rune('a' + i)), Time: time.Now(), Kind: attache.RequestEvent, Decision: attache.Deny, Code: attache.CodeBadTarget,
 			Method: h, Target: h, Path: h, Integration: h, Connection: h, Reason: h,
 		})

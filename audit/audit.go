@@ -7,12 +7,13 @@ package audit
 
 import "attache"
 
-// Sink takes events, from many goroutines at once. It must not block.
-type Sink func(attache.Event)
+// Sink takes events, from many goroutines at once. It must not block, and the
+// event is the caller's again when it returns.
+type Sink func(*attache.Event)
 
 // Fanout gives each event to every sink, in the order of the arguments.
 func Fanout(sinks ...Sink) Sink {
-	return func(e attache.Event) {
+	return func(e *attache.Event) {
 		for _, record := range sinks {
 			record(e)
 		}

@@ -67,7 +67,6 @@ type Log struct {
 	waiting  []byte
 	line     bytes.Buffer
 	encoder  *json.Encoder // into line
-	event    attache.Event // the one being encoded: here, it needs no allocation
 	limiters map[attache.Code]*rate.Limiter
 	untold   summary // what the next summary will say
 	stats    LogStats
@@ -96,7 +95,7 @@ func NewLog(w io.Writer, o LogOptions) *Log {
 }
 
 // Record puts e in line to be written, or counts it.
-func (l *Log) Record(e attache.Event) {
+func (l *Log) Record(e *attache.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e.Decision == attache.Deny && !l.allow(e.Code) {
@@ -107,8 +106,7 @@ func (l *Log) Record(e attache.Event) {
 		l.stats.Suppressed++
 		return
 	}
-	l.event = e
-	if len(l.waiting) >= l.buffer || l.enqueueEvent() != nil {
+	if len(l.waiting) >= l.buffer || l.enqueueEvent(e) != nil {
 		l.untold.Dropped++
 		l.stats.Dropped++
 		return
@@ -129,12 +127,12 @@ func (l *Log) allow(c attache.Code) bool {
 	return limiter.Allow()
 }
 
-func (l *Log) enqueueEvent() error {
+func (l *Log) enqueueEvent(e *attache.Event) error {
 	var plain bool
-	if l.waiting, plain = appendPlain(l.waiting, &l.event); plain {
+	if l.waiting, plain = appendPlain(l.waiting, e); plain {
 		return nil
 	}
-	return l.enqueue(&l.event)
+	return l.enqueue(e)
 }
 
 func (l *Log) enqueue(v any) error {

@@ -73,7 +73,7 @@ func logged(t *testing.T, o audit.LogOptions, events ...attache.Event) string {
 	var out bytes.Buffer
 	l := audit.NewLog(&out, o)
 	for _, e := range events {
-		l.Record(e)
+		l.Record(&e)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -185,13 +185,13 @@ func TestAFloodOfDenialsIsCounted(t *testing.T) {
 		stop := start(t, l)
 		flood := func() {
 			for range 1000 {
-				l.Record(denied(attache.CodeTokenMissing))
+				l.Record(new(denied(attache.CodeTokenMissing)))
 			}
 		}
 		flood()
-		l.Record(denied(attache.CodeNoConnection))
+		l.Record(new(denied(attache.CodeNoConnection)))
 		for range 500 {
-			l.Record(sample) // no denial: never suppressed
+			l.Record(&sample) // no denial: never suppressed
 		}
 		<-time.After(1500 * time.Millisecond)
 		synctest.Wait()
@@ -249,7 +249,7 @@ func TestASlowWriterHoldsNobodyUpAndLosesNothingSilently(t *testing.T) {
 		l := audit.NewLog(w, audit.LogOptions{Buffer: 10_000})
 		stop := start(t, l)
 		for range events {
-			l.Record(sample)
+			l.Record(&sample)
 		}
 		dropped := l.Stats().Dropped
 		if dropped == 0 || dropped == events {
@@ -293,7 +293,7 @@ func recordTwenty(t *testing.T, w io.Writer) (l *audit.Log, stop func() error) {
 	l = audit.NewLog(w, audit.LogOptions{})
 	stop = start(t, l)
 	for range 20 {
-		l.Record(sample)
+		l.Record(&sample)
 		<-time.After(20 * time.Millisecond) // a write is followed by a pause
 		synctest.Wait()
 	}
@@ -341,7 +341,7 @@ func TestEveryEventOfManyGoroutinesIsWrittenOnce(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 200 {
-				l.Record(sample)
+				l.Record(&sample)
 			}
 		})
 	}
@@ -357,11 +357,11 @@ func TestEveryEventOfManyGoroutinesIsWrittenOnce(t *testing.T) {
 func TestFanoutGivesEachEventToEverySink(t *testing.T) {
 	var got []string
 	sink := func(name string) audit.Sink {
-		return func(e attache.Event) { got = append(got, name+" "+e.ID) }
+		return func(e *attache.Event) { got = append(got, name+" "+e.ID) }
 	}
 	record := audit.Fanout(sink("log"), sink("ring"))
-	record(attache.Event{ID: "1"})
-	record(attache.Event{ID: "2"})
+	record(&attache.Event{ID: "1"})
+	record(&attache.Event{ID: "2"})
 	if diff := cmp.Diff([]string{"log 1", "ring 1", "log 2", "ring 2"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -379,7 +379,7 @@ func BenchmarkLogRecord(b *testing.B) {
 			go func() { done <- l.Run(ctx) }()
 			b.ReportAllocs()
 			for b.Loop() {
-				l.Record(e)
+				l.Record(&e)
 			}
 			cancel()
 			<-done

@@ -43,18 +43,18 @@ func NewRing(n int) *Ring {
 }
 
 // Record keeps e and offers it to each subscriber.
-func (r *Ring) Record(e attache.Event) {
+func (r *Ring) Record(e *attache.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.events) < cap(r.events) {
-		r.events = append(r.events, e)
+		r.events = append(r.events, *e)
 	} else {
-		r.events[r.next] = e
+		r.events[r.next] = *e
 		r.next = (r.next + 1) % len(r.events)
 	}
 	for s := range r.subscribers {
 		select {
-		case s.deliveries <- Delivery{e, s.missed}:
+		case s.deliveries <- Delivery{*e, s.missed}:
 			s.missed = 0
 		default:
 			s.missed++

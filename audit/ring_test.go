@@ -15,7 +15,7 @@ import (
 
 func record(r *audit.Ring, from, to int) {
 	for i := from; i <= to; i++ {
-		r.Record(attache.Event{ID: strconv.Itoa(i)})
+		r.Record(new(attache.Event{ID: strconv.Itoa(i)}))
 	}
 }
 
@@ -122,6 +122,6 @@ func BenchmarkRingRecord(b *testing.B) {
 	r := audit.NewRing(1000)
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Record(sample)
+		r.Record(&sample)
 	}
 }

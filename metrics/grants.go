@@ -74,7 +74,7 @@ func (g *grants) Collect(to chan<- prometheus.Metric) {
 }
 
 // called counts the call that an event tells of, under the names of its owner.
-func (g *grants) called(e attache.Event) {
+func (g *grants) called(who owner, e *attache.Event) {
 	if e.Duration == 0 {
 		return // a change of state without one
 	}
@@ -82,7 +82,7 @@ func (g *grants) called(e attache.Event) {
 	if e.Code != "" {
 		result = "failure"
 	}
-	g.refreshes.WithLabelValues(e.Integration, e.Connection, result).Inc()
+	g.refreshes.WithLabelValues(who.integration, who.connection, result).Inc()
 	g.took.Observe(e.Duration)
 }
 

@@ -56,7 +56,7 @@ func TestHowGrantsStand(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := metrics.New(metrics.Options{})
 			for _, e := range c.events {
-				m.Record(e)
+				m.Record(&e)
 			}
 			for _, ch := range c.changes {
 				m.Changed(ch)

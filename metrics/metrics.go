@@ -105,7 +105,7 @@ func durations() []float64 {
 
 // Record counts e. A CONNECT counts only when it was denied: what its tunnel
 // carried has events of its own.
-func (m *Metrics) Record(e attache.Event) {
+func (m *Metrics) Record(e *attache.Event) {
 	if e.Decision == attache.Deny && e.Code != "" {
 		m.denied.WithLabelValues(string(e.Code)).Inc()
 	}
@@ -124,22 +124,23 @@ func (m *Metrics) Record(e attache.Event) {
 }
 
 // counted counts e with the names of what still exists.
-func (m *Metrics) counted(e attache.Event, count func(attache.Event)) {
+func (m *Metrics) counted(e *attache.Event, count func(owner, *attache.Event)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	who := owner{e.Integration, e.Connection}
 	if m.forgotten.Len() > 0 {
-		if m.forgotten.Contains(owner{e.Integration, e.Connection}) {
-			e.Connection = ""
+		if m.forgotten.Contains(who) {
+			who.connection = ""
 		}
 		if m.forgotten.Contains(owner{e.Integration, ""}) {
-			e.Integration, e.Connection = "", ""
+			who = owner{}
 		}
 	}
-	count(e)
+	count(who, e)
 }
 
-func (m *Metrics) countRequest(e attache.Event) {
-	m.requests.WithLabelValues(e.Integration, e.Connection, string(e.Decision), m.status(e.Status)).Inc()
+func (m *Metrics) countRequest(who owner, e *attache.Event) {
+	m.requests.WithLabelValues(who.integration, who.connection, string(e.Decision), m.status(e.Status)).Inc()
 }
 
 func (m *Metrics) status(code int) string {

@@ -130,7 +130,7 @@ func TestWhatAnEventCounts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := metrics.New(metrics.Options{})
 			for _, e := range tt.events {
-				m.Record(e)
+				m.Record(&e)
 			}
 			got := series(t, m, "attache_requests_total", "attache_denied_total",
 				"attache_request_duration_seconds_count", "attache_upstream_duration_seconds_count")
@@ -146,7 +146,7 @@ func TestAStatusThatIsNoneCannotMakeSeries(t *testing.T) {
 	for _, status := range []int{-1, 0, 1, 99, 600, 1000, 1 << 40} {
 		e := sample
 		e.Status = status
-		m.Record(e)
+		m.Record(&e)
 	}
 	want := []string{`attache_requests_total{code="0",connection="github",decision="inject",integration="default"} 7`}
 	if diff := cmp.Diff(want, series(t, m, "attache_requests_total")); diff != "" {
@@ -220,13 +220,13 @@ func TestTheSeriesOfWhatWasRemovedDisappear(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := metrics.New(metrics.Options{})
 			for _, e := range []attache.Event{of("bot", ""), of("bot", "github"), of("bot", "slack"), of("team", "github")} {
-				m.Record(e)
+				m.Record(&e)
 			}
 			for _, c := range tt.changes {
 				m.Changed(c)
 			}
 			for _, e := range tt.late {
-				m.Record(e)
+				m.Record(&e)
 			}
 			slices.Sort(tt.want)
 			got := series(t, m, "attache_requests_total")
@@ -244,7 +244,7 @@ func TestARemovedConnectionStaysAwayWhileItsRequestsEnd(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			for range 200 {
-				m.Record(sample)
+				m.Record(&sample)
 			}
 		})
 	}
@@ -301,11 +301,11 @@ func TestWhatHasNoSourceDoesNotExist(t *testing.T) {
 // used is the metrics of a proxy that has seen everything.
 func used() *metrics.Metrics {
 	m := metrics.New(full())
-	m.Record(sample)
+	m.Record(&sample)
 	m.Changed(granted(attache.GrantActive))
-	m.Record(attache.Event{Kind: attache.GrantEvent, Integration: "default", Connection: "crm", Duration: 0.3})
+	m.Record(new(attache.Event{Kind: attache.GrantEvent, Integration: "default", Connection: "crm", Duration: 0.3}))
 	for _, c := range attache.Codes() {
-		m.Record(attache.Event{Kind: attache.RequestEvent, Decision: attache.Deny, Code: c, Status: c.Status()})
+		m.Record(new(attache.Event{Kind: attache.RequestEvent, Decision: attache.Deny, Code: c, Status: c.Status()}))
 	}
 	return m
 }
@@ -367,7 +367,7 @@ func TestAScrapeOverHTTP(t *testing.T) {
 
 func TestTwoMetricsShareNothing(t *testing.T) {
 	one, other := metrics.New(full()), metrics.New(full())
-	one.Record(sample)
+	one.Record(&sample)
 	if got := series(t, other, "attache_requests_total"); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
@@ -383,7 +383,7 @@ func BenchmarkRecord(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					m.Record(sample)
+					m.Record(&sample)
 				}
 			})
 		})

@@ -45,7 +45,7 @@ func (i ids) append(b []byte) []byte {
 type record struct {
 	attache.Event
 	in, out atomic.Int64 // bytes from and to the client
-	emit    func(attache.Event)
+	emit    func(*attache.Event)
 
 	mu       sync.Mutex // guards finished, and Event against finish
 	finished bool
@@ -68,11 +68,12 @@ func (p *Proxy) begin(kind attache.EventKind, r *http.Request) *record {
 	}
 }
 
-// restart makes r the record of another request. The one before must have ended.
-func (r *record) restart(e attache.Event, emit func(attache.Event)) {
+// restart makes r the record of another request, whose event is empty. The one
+// before must have ended.
+func (r *record) restart(emit func(*attache.Event)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.Event, r.emit, r.finished = e, emit, false
+	r.Event, r.emit, r.finished = attache.Event{}, emit, false
 	r.in.Store(0)
 	r.out.Store(0)
 }
@@ -106,7 +107,7 @@ func (r *record) finish() {
 	r.finished = true
 	r.BytesIn, r.BytesOut = r.in.Load(), r.out.Load()
 	r.Duration = time.Since(r.Time).Seconds()
-	r.emit(r.Event)
+	r.emit(&r.Event)
 }
 
 // denied notes why the proxy itself answered.

@@ -90,8 +90,9 @@ type Collaborators struct {
 	// allows. A used generation other than zero says that the upstream refused that
 	// token. The text of its error is shown to the client. Nil: there is none.
 	Fresh func(ctx context.Context, integration, connection string, used uint64) (attache.Grant, error)
-	// Record takes the one event of a CONNECT or a request, and must not block.
-	Record func(attache.Event)
+	// Record takes the one event of a CONNECT or a request, which it may not keep,
+	// and must not block.
+	Record func(*attache.Event)
 	// Log takes what an operator may want to know while debugging, and never a
 	// secret.
 	Log *slog.Logger

@@ -244,18 +244,11 @@ func (f *relay) begin(began time.Time) bool {
 		record: &f.record,
 		ctx:    done, // nobody waits here for a token
 	}
-	f.record.restart(attache.Event{
-		ID:          id,
-		Time:        began,
-		Kind:        attache.RequestEvent,
-		Tunnel:      f.t.record.ID,
-		Client:      f.t.record.Client,
-		Integration: f.t.integration,
-		Target:      f.t.origin,
-		Method:      methodName(f.request.Method),
-		Path:        path,
-		Protocol:    "HTTP/1.1",
-	}, f.p.with.Record)
+	f.record.restart(f.p.with.Record)
+	e := &f.record.Event
+	e.ID, e.Time, e.Kind = id, began, attache.RequestEvent
+	e.Tunnel, e.Client, e.Integration = f.t.record.ID, f.t.record.Client, f.t.integration
+	e.Target, e.Method, e.Path, e.Protocol = f.t.origin, methodName(f.request.Method), path, "HTTP/1.1"
 	f.record.in.Store(f.request.Length)
 	return ok
 }
@@ -275,8 +268,7 @@ func (f *relay) names() (id, path string, ok bool) {
 		path, err := url.PathUnescape(string(raw))
 		return f.p.ids.next(), clip(path, maxPath), err == nil
 	}
-	var b [maxPath + maxID]byte
-	both := f.p.ids.append(b[:0])
+	both := f.p.ids.append(f.out[:0])
 	at := len(both)
 	text := string(append(both, raw...))
 	return text[:at], text[at:], true

@@ -201,9 +201,9 @@ func (w *world) assumeHTTP1() {
 	}
 }
 
-func (w *world) record(e attache.Event) {
+func (w *world) record(e *attache.Event) {
 	w.mu.Lock()
-	w.events = append(w.events, e)
+	w.events = append(w.events, *e)
 	w.mu.Unlock()
 	w.news <- struct{}{}
 }

@@ -185,8 +185,8 @@ func (s *server) newKeeper(up proxy.Upstream) error {
 }
 
 // grantEvent is the event of a change in the life of a grant.
-func grantEvent(t oauth.Transition) attache.Event {
-	e := attache.Event{
+func grantEvent(t oauth.Transition) *attache.Event {
+	e := &attache.Event{
 		ID: rand.Text(), Time: time.Now().Add(-t.Took), Kind: attache.GrantEvent,
 		Integration: t.Integration, Connection: t.Connection,
 		Code: attache.Code(t.Code), Reason: string(t.From) + " -> " + string(t.To), Duration: t.Took.Seconds(),
@@ -199,7 +199,7 @@ func grantEvent(t oauth.Transition) attache.Event {
 
 // sink is where the events go.
 func (s *server) sink() audit.Sink {
-	touch := func(e attache.Event) {
+	touch := func(e *attache.Event) {
 		if e.Kind != attache.GrantEvent { // nobody used anything
 			s.idle.touch()
 		}
