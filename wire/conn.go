@@ -14,6 +14,7 @@ type Conn struct {
 	Reused bool // it has had an exchange before
 
 	gate      *gate
+	dry       bool    // the last read got all that the layer above the gate had made out
 	asking    *asking // nil: there is no way to look
 	ahead     [1]byte
 	buf       []byte // lent for the exchange
@@ -38,8 +39,18 @@ func (c *Conn) Ask(request []byte) error {
 	return c.asking.write(request)
 }
 
+// Read implements [net.Conn].
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.dry = n < len(p)
+	return n, err
+}
+
 // holds reports whether something came together with the last answer.
 func (c *Conn) holds() bool {
+	if c.dry && c.gate.drained() {
+		return false
+	}
 	c.gate.shut = true
 	_, err := c.Read(c.ahead[:])
 	c.gate.shut = false
