@@ -111,6 +111,16 @@ func (u *upload) wanted() bool {
 // problem is what was wrong with the body; nil where nothing was.
 func (u *upload) problem() *problem { return u.failed.Load() }
 
+// tooSlow tells whether the client stopped inside the body. Our server ends the
+// request's context then, as if the client had left. A nil upload is not slow.
+func (u *upload) tooSlow() bool {
+	if u == nil {
+		return false
+	}
+	why := u.problem()
+	return why != nil && why.code == attache.CodeRequestTimeout
+}
+
 func (u *upload) allow(until time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

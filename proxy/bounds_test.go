@@ -366,3 +366,24 @@ func TestTheOrdinaryPathPassesTheseTestsToo(t *testing.T) {
 		})
 	}
 }
+
+// A client that stops inside a body is told that it took too long, and not that
+// it has left.
+func TestAStalledUploadIsToldSo(t *testing.T) {
+	up := newOrigin(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.IdleTimeout = 300 * time.Millisecond }, bearer("for-a", host))
+	a := up.authority(host)
+	c := w.secure(w.open(a), host)
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: "+a+"\r\nContent-Length: 10\r\n\r\nhal")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	if e := w.event(isRequest); e.Code != attache.CodeRequestTimeout || e.Status != http.StatusRequestTimeout {
+		t.Errorf("the event says %d, %s", e.Status, e.Code)
+	}
+}

@@ -72,7 +72,7 @@ type Limits struct {
 	Connections  int           // clients' connections at a time; default 10,000
 	HeadBytes    int           // a request's or an answer's head; default 64 KiB
 	HeadTimeout  time.Duration // for a head, or a TLS handshake, to arrive; default 10 s
-	IdleTimeout  time.Duration // a connection on which nothing moves; default 10 min
+	IdleTimeout  time.Duration // a connection on which nothing moves, up to a quarter more between requests; default 10 min
 	WriteTimeout time.Duration // for one write to a client to be taken; default 1 min
 	Streams      int           // h2 streams of one connection; default 250
 	Drain        time.Duration // for requests to end when Serve is told to stop; default 5 s
