@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"unsafe"
 )
 
 // transfer reads from and writes to a socket without the scheduler's knowledge.
@@ -67,7 +66,7 @@ func (s *Socket) read(b []byte) (int, error) {
 
 func (s *Socket) readStep(fd uintptr) bool {
 	h := &s.in
-	h.n, h.errno = call(syscall.SYS_READ, fd, h.b)
+	h.n, h.errno = receive(fd, h.b)
 	return h.errno != syscall.EAGAIN
 }
 
@@ -92,7 +91,7 @@ func (s *Socket) writeStep(fd uintptr) bool {
 	h := &s.out
 	for h.n < len(h.b) {
 		var n int
-		switch n, h.errno = call(syscall.SYS_WRITE, fd, h.b[h.n:]); {
+		switch n, h.errno = send(fd, h.b[h.n:]); {
 		case h.errno == 0:
 			h.n += n
 		case h.errno != syscall.EAGAIN:
@@ -106,30 +105,6 @@ func (s *Socket) writeStep(fd uintptr) bool {
 		}
 	}
 	return true
-}
-
-// maxQuick is how much is written without the scheduler's knowledge: over loopback
-// the kernel does the receiver's work, too.
-const maxQuick = 16 << 10
-
-// call is a system call on the bytes of b, again where a signal has interrupted it.
-func call(number, fd uintptr, b []byte) (int, syscall.Errno) {
-	for {
-		var n uintptr
-		var errno syscall.Errno
-		p := unsafe.SliceData(b)
-		if number == syscall.SYS_WRITE && len(b) > maxQuick {
-			n, _, errno = syscall.Syscall(number, fd, uintptr(unsafe.Pointer(p)), uintptr(len(b)))
-		} else {
-			n, _, errno = syscall.RawSyscall(number, fd, uintptr(unsafe.Pointer(p)), uintptr(len(b)))
-		}
-		if errno == 0 {
-			return int(n), 0
-		}
-		if errno != syscall.EINTR {
-			return 0, errno
-		}
-	}
 }
 
 // failed is the error of a system call, as package net has it.

@@ -1,0 +1,44 @@
+//go:build !race
+
+package wire
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// receive reads from a socket, and nothing is read where it has ended.
+func receive(fd uintptr, b []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}
+
+// maxQuick is how much is written without the scheduler's knowledge: over loopback
+// the kernel does the receiver's work, too.
+const maxQuick = 16 << 10
+
+// send writes to a socket.
+func send(fd uintptr, b []byte) (int, syscall.Errno) {
+	for {
+		var n uintptr
+		var errno syscall.Errno
+		if len(b) > maxQuick {
+			n, _, errno = syscall.Syscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		} else {
+			n, _, errno = syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		}
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}
