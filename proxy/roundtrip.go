@@ -44,6 +44,10 @@ func (x *exchange) sendPooled(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	p.begin(c)
+	if err := x.ctx.Err(); err != nil { // an upstream may answer that the connection ends
+		_ = p.Close()
+		return nil, err
+	}
 	return p.answer, nil
 }
 
