@@ -84,7 +84,6 @@ func TestASocketLosesPatience(t *testing.T) {
 		if _, err := io.CopyN(io.Discard, far, int64(n)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(60 * time.Millisecond)
 		if n, err := s.Write([]byte("more")); n != 4 || err != nil {
 			t.Errorf("written to one who reads again: %d, %v", n, err)
 		}
@@ -121,8 +120,10 @@ func TestASocketKeepsDeadlines(t *testing.T) {
 func TestASocketWaitsForEachRead(t *testing.T) {
 	ofEachKind(t, wire.Patience{Read: 300 * time.Millisecond, Write: time.Minute}, func(t *testing.T, s *wire.Socket, far net.Conn) {
 		go func() {
+			tick := time.NewTicker(150 * time.Millisecond)
+			defer tick.Stop()
 			for range 4 {
-				time.Sleep(150 * time.Millisecond)
+				<-tick.C
 				_, _ = far.Write([]byte("x"))
 			}
 		}()
@@ -143,7 +144,6 @@ func TestASocketsErrors(t *testing.T) {
 	ofEachKind(t, wire.Patience{Write: time.Minute}, func(t *testing.T, s *wire.Socket, far net.Conn) {
 		_ = far.(*net.TCPConn).SetLinger(0)
 		_ = far.Close()
-		time.Sleep(20 * time.Millisecond)
 		var op *net.OpError
 		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) || !errors.As(err, &op) || op.Op != "read" {
 			t.Errorf("read: %v", err)
@@ -154,17 +154,18 @@ func TestASocketsErrors(t *testing.T) {
 	})
 }
 
-// Closing ends a read that waits, and is told to who wants to know.
+// Closing ends a read, and is told to who wants to know.
 func TestASocketIsClosed(t *testing.T) {
 	near, _ := ends(t)
 	closed := make(chan struct{})
 	s := wire.NewSocket(near, wire.Patience{Write: time.Minute}, func() { close(closed) })
-	ended := make(chan error)
+	begun, ended := make(chan struct{}), make(chan error)
 	go func() {
+		close(begun)
 		_, err := s.Read(make([]byte, 1))
 		ended <- err
 	}()
-	time.Sleep(20 * time.Millisecond)
+	<-begun // before the read or inside it: it ends either way
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
