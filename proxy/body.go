@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"attache"
+	"attache/wire"
 )
 
 // How long a client may take to end an upload that was answered before its end.
@@ -88,7 +89,7 @@ func (u *upload) Read(b []byte) (int, error) {
 	case err == io.EOF:
 		u.ended.Store(true)
 		u.end(time.Time{})
-	case err != nil && isTimeout(err): // its deadline stays, and so the server reads no further
+	case err != nil && wire.IsTimeout(err): // its deadline stays, and so the server reads no further
 		u.failed.Store(&problem{attache.CodeRequestTimeout, "The client stopped inside its request's body (limits.idle_timeout)."})
 	case err != nil:
 		u.failed.Store(&problem{attache.CodeBadRequest, "The request's body is malformed or breaks off."})

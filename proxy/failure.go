@@ -11,6 +11,7 @@ import (
 	"code.dny.dev/ssrf"
 
 	"attache"
+	"attache/wire"
 )
 
 // explainFailure says why the upstream could not be reached or did not answer,
@@ -38,9 +39,9 @@ func explainFailure(err error, target attache.Target, connected bool) problem {
 		return why
 	}
 	switch {
-	case isTimeout(err) && connected:
+	case wire.IsTimeout(err) && connected:
 		return problem{attache.CodeResponseTimeout, host + " accepted the request and did not answer in time (upstream.response_timeout)."}
-	case isTimeout(err):
+	case wire.IsTimeout(err):
 		return problem{attache.CodeConnectionTimeout, target.Addr() + " did not answer in time (upstream.connect_timeout, upstream.tls_timeout)."}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
 		return problem{attache.CodeConnectionTerminated, host + " closed the connection before it answered."}

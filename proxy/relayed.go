@@ -122,7 +122,7 @@ func (f *relay) readHead(c *wire.Conn, asked time.Time) error {
 			f.slow()
 			f.bound(c, last)
 			return f.parseOdd(c)
-		case isTimeout(err) && soon != last:
+		case wire.IsTimeout(err) && soon != last:
 			f.slow()
 			soon = last
 			f.bound(c, last)
@@ -275,7 +275,7 @@ func (f *relay) read(c *wire.Conn, b body, p []byte) (int, error) {
 	if f.watcher == nil && b.wire != nil {
 		f.bound(c, wire.Lenient(time.Now(), watchAfter))
 		n, err := b.Read(p)
-		if !isTimeout(err) {
+		if !wire.IsTimeout(err) {
 			return n, err
 		}
 	}

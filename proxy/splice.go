@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"attache"
+	"attache/wire"
 )
 
 // splice copies between a and b until both have said all, one of them fails,
@@ -56,12 +57,12 @@ func (s *splicing) pass(dst io.WriteCloser, src stream) bool {
 		switch {
 		case err == nil && n == len(b.small):
 			b.grow()
-		case b.large != nil && isTimeout(err):
+		case b.large != nil && wire.IsTimeout(err):
 			b.shrink()
 		case err == nil:
 		case errors.Is(err, io.EOF):
 			return closeWrite(dst) == nil
-		case !isTimeout(err) || time.Since(time.Unix(0, s.moved.Load())) >= s.idle:
+		case !wire.IsTimeout(err) || time.Since(time.Unix(0, s.moved.Load())) >= s.idle:
 			return false
 		default: // the other direction is busy
 		}
@@ -103,11 +104,6 @@ func (b *buffer) shrink() {
 		buffers.Put(b.large)
 		b.large = nil
 	}
-}
-
-func isTimeout(err error) bool {
-	timeout, ok := errors.AsType[net.Error](err)
-	return ok && timeout.Timeout()
 }
 
 // stream is what splice copies between: a connection, or what is left of one.

@@ -14,6 +14,7 @@ import (
 
 	"attache"
 	"attache/policy"
+	"attache/wire"
 )
 
 // tunnel is one CONNECT and the connection inside it. The embedded Conn is the
@@ -208,7 +209,7 @@ func (p *Proxy) openEither(ctx context.Context, t *tunnel) {
 		t.clear = true
 		p.handOver(t, t)
 		return
-	case err != nil && !isTimeout(err):
+	case err != nil && !wire.IsTimeout(err):
 		_ = t.Close()
 		return
 	}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"attache/wire"
 )
 
 // watch notices that the client of a relay leaves while its request is under
@@ -34,7 +36,7 @@ func (w *watch) startWatch(client net.Conn, left context.CancelFunc) {
 		defer close(ended)
 		n, err := client.Read(w.ahead[:])
 		w.read = n
-		if n > 0 || err == nil || isTimeout(err) {
+		if n > 0 || err == nil || wire.IsTimeout(err) {
 			return
 		}
 		left()

@@ -92,7 +92,7 @@ func (p *Pool) Do(ctx context.Context, authority string, call Call) (*Conn, erro
 			p.Discard(c)
 			continue
 		}
-		if err != nil && call.Repeatable && c.Reused && c.Untouched() && !isTimeout(err) {
+		if err != nil && call.Repeatable && c.Reused && c.Untouched() && !IsTimeout(err) {
 			call.Slow()
 			if c, err = p.Redial(ctx, c); err != nil {
 				return nil, err
@@ -107,7 +107,8 @@ func (p *Pool) Do(ctx context.Context, authority string, call Call) (*Conn, erro
 	}
 }
 
-func isTimeout(err error) bool {
+// IsTimeout reports whether the error is that of a deadline.
+func IsTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
 }
