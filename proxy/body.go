@@ -20,6 +20,9 @@ const leftoverWait = time.Second
 // clientGone is noted where nobody is left to see the answer, or the rest of it.
 var clientGone = problem{attache.CodeClientGone, "The client went away before it had the whole answer."}
 
+// stalled is told to a client that does not go on.
+var stalled = problem{attache.CodeRequestTimeout, "The client stopped inside its request's body (limits.idle_timeout)."}
+
 // upload is a request's body on its way up. Each read may take so long; when the
 // exchange is over, the connection's deadline is the server's again.
 type upload struct {
@@ -33,6 +36,7 @@ type upload struct {
 
 	mu     sync.Mutex // guards what follows
 	over   bool
+	due    time.Time // when the read that is under way has to end; kept where it has not
 	spools bool
 	spool  []byte // what was read, where it may have to be sent again
 }
@@ -85,12 +89,14 @@ func (u *upload) Read(b []byte) (int, error) {
 	n, err := u.ReadCloser.Read(b)
 	u.x.record.in.Add(int64(n))
 	u.keep(b[:n])
+	if wire.IsTimeout(err) {
+		return n, err // its deadline stays, and so the server reads no further
+	}
+	u.inTime()
 	switch {
 	case err == io.EOF:
 		u.ended.Store(true)
 		u.end(time.Time{})
-	case err != nil && wire.IsTimeout(err): // its deadline stays, and so the server reads no further
-		u.failed.Store(&problem{attache.CodeRequestTimeout, "The client stopped inside its request's body (limits.idle_timeout)."})
 	case err != nil:
 		u.failed.Store(&problem{attache.CodeBadRequest, "The request's body is malformed or breaks off."})
 	}
@@ -113,13 +119,15 @@ func (u *upload) wanted() bool {
 func (u *upload) problem() *problem { return u.failed.Load() }
 
 // tooSlow tells whether the client stopped inside the body. Our server ends the
-// request's context then, as if the client had left. A nil upload is not slow.
+// request's context then, as if the client had left, and that before the read
+// returns. A nil upload is not slow.
 func (u *upload) tooSlow() bool {
 	if u == nil {
 		return false
 	}
-	why := u.problem()
-	return why != nil && why.code == attache.CodeRequestTimeout
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.due.IsZero() && !time.Now().Before(u.due)
 }
 
 func (u *upload) allow(until time.Time) {
@@ -127,7 +135,14 @@ func (u *upload) allow(until time.Time) {
 	defer u.mu.Unlock()
 	if !u.over {
 		_ = u.deadline(until)
+		u.due = until
 	}
+}
+
+func (u *upload) inTime() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.due = time.Time{}
 }
 
 // end sets the last deadline. The server may have to read what is left of the

@@ -381,7 +381,7 @@ func (x *exchange) explain(err error) problem {
 	case errors.Is(err, wire.ErrFull), errors.Is(context.Cause(x.ctx), errPoolFull):
 		return problem{attache.CodeOverloaded, "All connections to " + x.target.Host + " that the proxy may have are in use (upstream.max_per_host). Try again, or with fewer requests at a time."}
 	case x.upload.tooSlow():
-		return *x.upload.problem()
+		return stalled
 	case x.ctx.Err() != nil:
 		return clientGone
 	case x.upload != nil:
