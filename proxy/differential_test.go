@@ -123,10 +123,18 @@ func (p *paths) compare(t *testing.T, c conversation) {
 	p.answer, p.closes = cmp.Or(c.upstream, okAnswer), c.closes
 	p.mu.Unlock()
 	sent := strings.ReplaceAll(c.client, "HOST", p.up.authority(host))
+	have := func(w *world) account {
+		return p.have(t, w, func(open func(...string) net.Conn) []answered {
+			conn := open()
+			defer conn.Close()
+			_, _ = io.WriteString(conn, sent)
+			return readAnswers(conn, methods(sent))
+		})
+	}
 	p.pooled.assumeHTTP1()
-	ordinary := p.have(t, p.ordinary, sent)
+	ordinary := have(p.ordinary)
 	for name, w := range map[string]*world{"fast": p.fast, "pooled": p.pooled} {
-		other := p.have(t, w, sent)
+		other := have(w)
 		if diff := gocmp.Diff(ordinary, other); diff != "" {
 			t.Errorf("%q, answered %.200q: the ordinary path (-) and the %s one (+):\n%s", sent, c.upstream, name, diff)
 		}
@@ -138,9 +146,8 @@ func (p *paths) compare(t *testing.T, c conversation) {
 	}
 }
 
-// have sends the bytes through a tunnel of that proxy, and reads until the proxy
-// closes it.
-func (p *paths) have(t *testing.T, w *world, sent string) (a account) {
+// have lets somebody talk through a tunnel of that proxy, who opens and closes it.
+func (p *paths) have(t *testing.T, w *world, talk func(open func(protocols ...string) net.Conn) []answered) (a account) {
 	t.Helper()
 	w.mu.Lock()
 	w.events = nil
@@ -149,10 +156,9 @@ func (p *paths) have(t *testing.T, w *world, sent string) (a account) {
 	p.asked = nil
 	p.mu.Unlock()
 
-	conn := w.secure(w.open(p.up.authority(host)), host)
-	_, _ = io.WriteString(conn, sent)
-	a.Answered = readAnswers(conn, methods(sent))
-	_ = conn.Close()
+	a.Answered = talk(func(protocols ...string) net.Conn {
+		return w.secure(w.open(p.up.authority(host)), host, protocols...)
+	})
 	w.event(isConnect) // the last of the tunnel's
 
 	p.mu.Lock()

@@ -20,7 +20,7 @@ import (
 var errHeadTooLarge = errors.New("the upstream's answer has too large a head")
 
 // parseOdd lets net/http read the head of an answer.
-func (f *relay) parseOdd(c *wire.Conn) error {
+func (f *errand) parseOdd(c *wire.Conn) error {
 	resp, err := readOdd(c, f.record.Method, f.p.upstream.head)
 	if err == nil {
 		f.parsed, f.response.Status = resp, resp.StatusCode

@@ -107,13 +107,14 @@ type Proxy struct {
 	tls      *tls.Config // one for all tunnels, so that sessions resume
 	ids      ids
 
-	tunnels *handover
+	tunnels *handover       // to the inner server
+	streams *handover       // to the one for connections of HTTP/2, whose plain requests are taken out before
 	base    context.Context // of what Serve does
 
 	handlers sync.WaitGroup // of CONNECTs and plain requests
 	mu       sync.Mutex     // guards what follows
 	open     map[*tunnel]struct{}
-	relaying int           // tunnels on the fast path
+	relaying int           // tunnels and streams on the fast path
 	draining chan struct{} // closed when there are none; nil: Serve has not been told to stop
 	stopping bool
 }
@@ -139,6 +140,7 @@ func New(s Settings, with Collaborators) (*Proxy, error) {
 		upstream: up,
 		ids:      newIDs(),
 		tunnels:  newHandover(),
+		streams:  newHandover(),
 		open:     map[*tunnel]struct{}{},
 	}
 	p.tls = &tls.Config{
@@ -233,14 +235,18 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	outer.Protocols = new(http.Protocols)
 	outer.Protocols.SetHTTP1(true)
 
-	inner := p.newInner(base)
+	inner, h2 := p.newInner(base), p.newInner(base)
+	h2.IdleTimeout = -1 // an h2Conn sees to it
+	h2.Protocols = new(http.Protocols)
+	h2.Protocols.SetUnencryptedHTTP2(true) // it is decrypted
 	p.base = base
 
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	var servers sync.WaitGroup
 	servers.Go(func() { p.upstream.relays.Run(base) })
 	servers.Go(func() { failed <- outer.Serve(newLimited(ln, l.Connections, l.WriteTimeout)) })
 	servers.Go(func() { failed <- inner.Serve(p.tunnels) })
+	servers.Go(func() { failed <- h2.Serve(p.streams) })
 
 	var err error
 	select {
@@ -248,15 +254,15 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	case err = <-failed:
 		err = fmt.Errorf("proxy: serve: %w", err)
 	}
-	p.stop(outer, inner, cancel)
+	p.stop(outer, []*http.Server{inner, h2}, cancel)
 	servers.Wait()
 	p.handlers.Wait()
 	return err
 }
 
-// stop ends both servers and every tunnel, politely for as long as Drain; then
+// stop ends all servers and every tunnel, politely for as long as Drain; then
 // it calls off what their handlers still wait for.
-func (p *Proxy) stop(outer, inner *http.Server, callOff func()) {
+func (p *Proxy) stop(outer *http.Server, inner []*http.Server, callOff func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.settings.Limits.Drain)
 	defer cancel()
 	if outer.Shutdown(ctx) != nil {
@@ -264,9 +270,16 @@ func (p *Proxy) stop(outer, inner *http.Server, callOff func()) {
 	}
 	p.drain(ctx)
 	_ = p.tunnels.Close()
-	if inner.Shutdown(ctx) != nil {
-		_ = inner.Close()
+	_ = p.streams.Close()
+	var ended sync.WaitGroup
+	for _, s := range inner {
+		ended.Go(func() {
+			if s.Shutdown(ctx) != nil {
+				_ = s.Close()
+			}
+		})
 	}
+	ended.Wait()
 	callOff()
 	p.mu.Lock()
 	p.stopping = true
@@ -296,13 +309,14 @@ func (p *Proxy) drain(ctx context.Context) {
 	}
 }
 
-// beginRelay counts a tunnel on the fast path, for drain to wait for. It says no
-// when that is over.
+// beginRelay counts a tunnel on the fast path, or a stream, for drain and Serve to
+// wait for. It says no when that is over.
 func (p *Proxy) beginRelay() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.draining == nil {
 		p.relaying++
+		p.handlers.Add(1)
 	}
 	return p.draining == nil
 }
@@ -310,6 +324,7 @@ func (p *Proxy) beginRelay() bool {
 func (p *Proxy) endRelay() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.handlers.Done()
 	if p.relaying--; p.relaying == 0 && p.draining != nil {
 		close(p.draining)
 	}

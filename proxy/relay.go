@@ -1,17 +1,12 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
-	"net/http"
-	"net/url"
 	"runtime/debug"
-	"sync"
 	"time"
 
-	"attache"
 	"attache/wire"
 )
 
@@ -25,42 +20,10 @@ import (
 // and with it the rest of the tunnel. So there is nothing that only the fast
 // path can do, and no answer to a client but an upstream's that it has to know.
 type relay struct {
-	p    *Proxy
-	t    *tunnel
-	conn net.Conn        // what the client sends in the tunnel, decrypted
-	ctx  context.Context // ends when the client leaves, or the proxy
-	end  context.CancelFunc
-	slow func() // begins to watch the client
-	watch
-	*workspace
+	errand
+	conn  net.Conn  // what the client sends in the tunnel, decrypted
 	first [512]byte // of a request, before there is a workspace: most are shorter
 }
-
-// workspace is what one exchange needs. A tunnel that rests has none.
-type workspace struct {
-	in       []byte // what the client sent: a request, and perhaps more
-	out      []byte // what is to be sent, either way
-	from     []byte // what the upstream sent
-	x        exchange
-	record   record
-	request  wire.Request
-	size     int // of the request's head, at the beginning of in
-	response wire.Response
-	parsed   *http.Response // an answer that is not plain; nil: it is in response
-	body     wire.Body      // of the answer
-}
-
-// workspaceSize bounds each of a workspace's buffers: a request on the fast path
-// fits in, head and body.
-const workspaceSize = 32 << 10
-
-var workspaces = sync.Pool{New: func() any {
-	return &workspace{
-		in:   make([]byte, 0, workspaceSize),
-		out:  make([]byte, 0, workspaceSize),
-		from: make([]byte, workspaceSize),
-	}
-}}
 
 // relay serves a tunnel whose client speaks HTTP/1.1 on conn, until its end or
 // until the inner server takes over.
@@ -70,11 +33,12 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 		return
 	}
 	defer p.endRelay()
-	f := &relay{p: p, t: t, conn: conn}
+	f := &relay{errand: errand{p: p, t: t}, conn: conn}
 	defer f.contain()
 	f.ctx, f.end = context.WithCancel(p.base)
 	defer f.end()
 	f.slow = func() { f.startWatch(conn, f.end) }
+	f.hint = f.sendHint
 	limits := &p.settings.Limits
 	until := time.Now().Add(limits.HeadTimeout) // for the first request, as net/http has it
 	for f.rest(until) {
@@ -147,17 +111,8 @@ func (f *relay) advance() {
 // unwatch ends the watch, and keeps what it read.
 func (f *relay) unwatch() { f.in = append(f.in, f.stopWatch(f.conn)...) }
 
-func (f *relay) release() {
-	f.x, f.parsed = exchange{}, nil // they hold the tunnel
-	workspaces.Put(f.workspace)
-	f.workspace = nil
-}
-
 // room is what the buffer has for more, but for the byte that a watch may read.
 func (f *relay) room() []byte { return f.in[len(f.in) : cap(f.in)-1] }
-
-// length is how many bytes the request has, with its body.
-func (f *relay) length() int { return f.size + int(f.request.Length) }
 
 // handOver gives the tunnel to the inner server, as if it had had it all along.
 func (f *relay) handOver() {
@@ -179,11 +134,9 @@ func (f *relay) serve() outcome {
 		return o
 	}
 	ix := f.p.with.Index()
-	if !f.begin(began) || f.x.admit(ix, methodName(f.request.Method), f.field("attache-connection")) != nil ||
-		f.x.decision.Action != attache.Inject {
+	if !f.admit(ix, began, "HTTP/1.1") {
 		return other
 	}
-	f.x.ctx = f.ctx
 	defer f.record.finish()
 	return f.exchange(ix.Strips(f.x.integration))
 }
@@ -225,83 +178,4 @@ func (f *relay) receive(deadline time.Time) outcome {
 		}
 	}
 	return next
-}
-
-// isNamed tells whether a Host names the target in the way that clients write it.
-func (t *tunnel) isNamed(host []byte) bool {
-	return string(host) == t.authority || t.target.Port == 443 && string(host) == t.target.Host
-}
-
-// begin starts the exchange and its record, or says that the path is not one.
-func (f *relay) begin(began time.Time) bool {
-	id, path, ok := f.names()
-	f.x = exchange{
-		caller: f.t.caller,
-		proxy:  f.p,
-		target: f.t.target,
-		asked:  attache.Target{Host: f.t.authority},
-		tunnel: f.t,
-		record: &f.record,
-		ctx:    done, // nobody waits here for a token
-	}
-	f.record.restart(f.p.with.Record)
-	e := &f.record.Event
-	e.ID, e.Time, e.Kind = id, began, attache.RequestEvent
-	e.Tunnel, e.Client, e.Integration = f.t.record.ID, f.t.record.Client, f.t.integration
-	e.Target, e.Method, e.Path, e.Protocol = f.t.origin, methodName(f.request.Method), path, "HTTP/1.1"
-	f.record.in.Store(f.request.Length)
-	return ok
-}
-
-// done is a context that has ended.
-var done = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
-// names are the request's id and its path, decoded as net/url has it. They are
-// pieces of one string, where that can be.
-func (f *relay) names() (id, path string, ok bool) {
-	raw, _, _ := bytes.Cut(f.request.Target, []byte("?"))
-	if len(raw) > maxPath || bytes.IndexByte(raw, '%') >= 0 {
-		path, err := url.PathUnescape(string(raw))
-		return f.p.ids.next(), clip(path, maxPath), err == nil
-	}
-	both := f.p.ids.append(f.out[:0])
-	at := len(both)
-	text := string(append(both, raw...))
-	return text[:at], text[at:], true
-}
-
-// field is the value of a field, whose name is given in lower case; empty where
-// there is none.
-func (f *relay) field(name string) string {
-	for i := range f.request.Fields {
-		if f.request.Fields[i].Is(name) {
-			return string(f.request.Fields[i].Value)
-		}
-	}
-	return ""
-}
-
-// methodName is the method as a string, which for the usual ones takes no memory.
-func methodName(b []byte) string {
-	switch string(b) {
-	case "GET":
-		return "GET"
-	case "POST":
-		return "POST"
-	case "PUT":
-		return "PUT"
-	case "PATCH":
-		return "PATCH"
-	case "DELETE":
-		return "DELETE"
-	case "HEAD":
-		return "HEAD"
-	case "OPTIONS":
-		return "OPTIONS"
-	}
-	return string(b)
 }

@@ -61,8 +61,8 @@ func (w *world) ask(client *http.Client, method, path, body string) (*http.Respo
 	return get(w.t, client, request(w.t, method, w.url(path), up))
 }
 
-// Once an origin is known to speak HTTP/1.1, what an HTTP/2 client asks it takes no
-// goroutine of an upstream connection, and the connections are used again.
+// Once an origin is known to speak HTTP/1.1, what the ordinary path asks it takes
+// no goroutine of an upstream connection, and the connections are used again.
 func TestAnH1OriginIsAskedOverThePool(t *testing.T) {
 	if !hasFastPath() {
 		return // it is known, or cannot be
@@ -80,7 +80,7 @@ func TestAnH1OriginIsAskedOverThePool(t *testing.T) {
 			<-finish
 		}
 	}, h.configure)
-	w := newWorld(t, up, nil, bearer("for-a", host))
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Ordinary = true }, bearer("for-a", host))
 	client := w.client()
 	w.ask(client, "GET", "/first", "")
 	if h.pooled.Load() != 0 {

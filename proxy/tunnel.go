@@ -250,11 +250,16 @@ func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 		asked, err := policy.ParseTarget("https", name)
 		t.otherName = err != nil || asked.Host != t.target.Host
 	}
-	if p.settings.Ordinary || t.otherName || conn.ConnectionState().NegotiatedProtocol == "h2" {
+	switch {
+	case p.settings.Ordinary || t.otherName:
 		p.handOver(t, conn)
-		return
+	case conn.ConnectionState().NegotiatedProtocol == "h2":
+		if c := p.newH2(t, conn); !p.streams.give(c) {
+			_ = c.shut()
+		}
+	default:
+		p.handlers.Go(func() { p.relay(t, conn) })
 	}
-	p.handlers.Go(func() { p.relay(t, conn) })
 }
 
 // handOver gives a connection, which is t or TLS around it, to the inner server.
@@ -306,8 +311,13 @@ func clientTLSProblem(err error) problem {
 // contextOfTunnel puts the tunnel that a connection of the inner server is in
 // into the context of its requests.
 func contextOfTunnel(ctx context.Context, c net.Conn) context.Context {
-	if r, ok := c.(*replay); ok { // which a relay has given up
-		c = r.Conn
+	switch outer := c.(type) {
+	case *replay: // which a relay has given up
+		c = outer.Conn
+	case *h2Conn:
+		c = outer.t
+	case *detour:
+		c = outer.t
 	}
 	if s, ok := c.(*tls.Conn); ok {
 		c = s.NetConn()

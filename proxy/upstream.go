@@ -31,6 +31,7 @@ type upstream struct {
 	upgrades *http.Transport // for requests that switch protocols, which h2 cannot
 	relays   *wire.Pool      // for the fast path, and for what roundtrip.go says
 	speak11  *origins        // as pool has found out
+	only2    *origins        // as relays has found out
 	tls      *tls.Config     // for what no transport secures; each transport has its own, and writes to it
 	dialer   *net.Dialer     // guarded
 	hosts    map[string]netip.Addr
@@ -54,6 +55,7 @@ func newUpstream(u Upstream, l Limits) (*upstream, error) {
 	}
 	up := &upstream{
 		speak11:  newOrigins(),
+		only2:    newOrigins(),
 		guard:    guardAddress(u),
 		toParent: &net.Dialer{Timeout: u.ConnectTimeout},
 		hosts:    u.Hosts,

@@ -40,13 +40,24 @@ func (w *watch) startWatch(client net.Conn, left context.CancelFunc) {
 			return
 		}
 		left()
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.gone = true
-		if w.up != nil {
-			_ = w.up.SetDeadline(past)
-		}
+		w.leave()
 	}()
+}
+
+// leave interrupts what is under way: the client has left.
+func (w *watch) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = true
+	if w.up != nil {
+		_ = w.up.SetDeadline(past)
+	}
+}
+
+func (w *watch) hasLeft() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gone
 }
 
 // stopWatch ends the goroutine, and returns what it read.

@@ -1,0 +1,229 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strconv"
+)
+
+// FrameHead is what each frame of HTTP/2 begins with (RFC 9113, section 4.1).
+type FrameHead struct {
+	Length int // of what follows
+	Type   byte
+	Flags  byte
+	Stream uint32 // 0: the connection
+}
+
+// FrameHeadSize is how many bytes a FrameHead has.
+const FrameHeadSize = 9
+
+// The types of frames that have a name here (RFC 9113, section 6).
+const (
+	FrameData         = 0x0
+	FrameHeaders      = 0x1
+	FramePriority     = 0x2
+	FrameReset        = 0x3
+	FrameSettings     = 0x4
+	FrameGoAway       = 0x7
+	FrameWindowUpdate = 0x8
+	FrameContinuation = 0x9
+)
+
+// The flags of frames.
+const (
+	FlagAck        = 0x1 // of SETTINGS
+	FlagEndStream  = 0x1
+	FlagEndHeaders = 0x4
+	FlagPadded     = 0x8
+	FlagPriority   = 0x20
+)
+
+// Code is why a stream or a connection ends (RFC 9113, section 7).
+type Code uint32
+
+// The codes that are used here.
+const (
+	CodeNone            Code = 0x0
+	CodeProtocol        Code = 0x1
+	CodeInternal        Code = 0x2
+	CodeStreamClosed    Code = 0x5
+	CodeFrameSize       Code = 0x6
+	CodeCancel          Code = 0x8
+	CodeCompression     Code = 0x9
+	CodeEnhanceYourCalm Code = 0xb
+)
+
+// The settings that have a name here (RFC 9113, section 6.5.2).
+const (
+	SettingHeaderTableSize   = 0x1
+	SettingInitialWindowSize = 0x4
+)
+
+// What the specification has before any settings came.
+const (
+	InitialTable  = 4096
+	InitialWindow = 1<<16 - 1
+)
+
+// Preface is what a client's connection begins with (RFC 9113, section 3.4).
+const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// ParseFrameHead reads the FrameHeadSize bytes at the beginning of b.
+func ParseFrameHead(b []byte) FrameHead {
+	return FrameHead{
+		Length: int(b[0])<<16 | int(b[1])<<8 | int(b[2]),
+		Type:   b[3],
+		Flags:  b[4],
+		Stream: binary.BigEndian.Uint32(b[5:]) & (1<<31 - 1),
+	}
+}
+
+// Put writes h over the first FrameHeadSize bytes of b.
+func (h FrameHead) Put(b []byte) {
+	binary.BigEndian.PutUint32(b, uint32(h.Length)<<8|uint32(h.Type))
+	b[4] = h.Flags
+	binary.BigEndian.PutUint32(b[5:], h.Stream)
+}
+
+// Append appends h to b.
+func (h FrameHead) Append(b []byte) []byte {
+	b = append(b, make([]byte, FrameHeadSize)...)
+	h.Put(b[len(b)-FrameHeadSize:])
+	return b
+}
+
+// How a status is written of which HPACK's static table has the value (RFC 7541,
+// appendix A), and how any other.
+var knownStatus = map[int]byte{200: 0x88, 204: 0x89, 206: 0x8a, 304: 0x8b, 400: 0x8c, 404: 0x8d, 500: 0x8e}
+
+const otherStatus = 0x08
+
+// AppendStatus appends the field :status to a header block (RFC 7541). Neither it
+// nor [AppendField] refers to HPACK's dynamic table or changes it, so that what
+// they write may stand between the blocks of another encoder.
+func AppendStatus(b []byte, status int) []byte {
+	if known, ok := knownStatus[status]; ok {
+		return append(b, known)
+	}
+	b = append(b, otherStatus, 3)
+	return strconv.AppendInt(b, int64(status), 10)
+}
+
+// AppendField appends a field to a header block, its name in lower case, as HTTP/2
+// has it.
+func AppendField[T []byte | string](b []byte, name, value T) []byte {
+	b = appendSize(append(b, 0), len(name))
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return append(appendSize(b, len(value)), value...)
+}
+
+// appendSize writes the size of a string that is not compressed (RFC 7541, section
+// 5.1, with a prefix of seven bits).
+func appendSize(b []byte, n int) []byte {
+	const most = 1<<7 - 1
+	if n < most {
+		return append(b, byte(n))
+	}
+	return binary.AppendUvarint(append(b, most), uint64(n-most))
+}
+
+// AppendReset appends a frame that ends a stream.
+func AppendReset(b []byte, stream uint32, why Code) []byte {
+	b = FrameHead{Type: FrameReset, Stream: stream, Length: 4}.Append(b)
+	return binary.BigEndian.AppendUint32(b, uint32(why))
+}
+
+// AppendGoAway appends a frame that says that streams after the last are not served
+// (RFC 9113, section 6.8).
+func AppendGoAway(b []byte, last uint32, why Code) []byte {
+	b = FrameHead{Type: FrameGoAway, Length: 8}.Append(b)
+	b = binary.BigEndian.AppendUint32(b, last)
+	return binary.BigEndian.AppendUint32(b, uint32(why))
+}
+
+// SealHeaders makes frames, each with at most MaxFrame bytes, of the header block
+// at the end of b. It begins FrameHeadSize bytes after at: they are for the head of
+// the first frame. The flags are those of that frame, FlagEndHeaders aside.
+func SealHeaders(b []byte, at int, stream uint32, flags byte) []byte {
+	h := FrameHead{Type: FrameHeaders, Flags: flags, Stream: stream}
+	block := b[at+FrameHeadSize:]
+	if len(block) > MaxFrame {
+		block = bytes.Clone(block)
+		for b = b[:at]; len(block) > MaxFrame; block = block[MaxFrame:] {
+			h.Length = MaxFrame
+			b = append(h.Append(b), block[:MaxFrame]...)
+			h.Type, h.Flags = FrameContinuation, 0
+		}
+		b = append(append(b, make([]byte, FrameHeadSize)...), block...)
+		at = len(b) - len(block) - FrameHeadSize
+	}
+	h.Length = len(block)
+	h.Flags |= FlagEndHeaders
+	h.Put(b[at:])
+	return b
+}
+
+// MaxFrame is how much every peer takes in one frame.
+const MaxFrame = 1 << 14
+
+// AppendRequestLine appends the request line of HTTP/1.1 and the Host that say what
+// the pseudo-header fields of an HTTP/2 request do. It says no where one of them is
+// empty, or would end its place in the line. The parser looks at the rest.
+func AppendRequestLine(b []byte, method, path, authority string) ([]byte, bool) {
+	b, method1 := appendWord(b, method)
+	b, path1 := appendWord(append(b, ' '), path)
+	b, authority1 := appendWord(append(b, " HTTP/1.1\r\nHost: "...), authority)
+	return append(b, "\r\n"...), method1 && path1 && authority1
+}
+
+func appendWord(b []byte, word string) ([]byte, bool) {
+	for i := range len(word) {
+		if word[i] <= ' ' || word[i] >= 0x7f {
+			return b, false
+		}
+	}
+	return append(b, word...), word != ""
+}
+
+// AppendRequestField appends a field of an HTTP/2 request as a line of HTTP/1.1,
+// its name in the usual case. It says no to what would not mean the same there: a
+// name that is not all lower case, a value with anything but text or with white
+// space around it, and the fields that HTTP/2 has not or has otherwise.
+func AppendRequestField(b []byte, name, value string) ([]byte, bool) {
+	if len(name) == 0 || !isFieldText(value) {
+		return b, false
+	}
+	switch name {
+	case "host", "connection", "keep-alive", "proxy-connection", "content-length":
+		return b, false
+	}
+	upper := true
+	for i := range len(name) {
+		c := name[i]
+		if classes[c]&isToken == 0 || 'A' <= c && c <= 'Z' {
+			return b, false
+		}
+		if upper && 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		upper = c == '-'
+		b = append(b, c)
+	}
+	b = append(append(b, ": "...), value...)
+	return append(b, "\r\n"...), true
+}
+
+func isFieldText(s string) bool {
+	for i := range len(s) {
+		if classes[s[i]]&isText == 0 {
+			return false
+		}
+	}
+	return s == "" || s[0] > ' ' && s[len(s)-1] > ' '
+}
