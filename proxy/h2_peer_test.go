@@ -115,7 +115,9 @@ func (p *h2Peer) read() bool {
 		}
 	case *http2.RSTStreamFrame:
 		s := p.stream(f.StreamID)
-		s.reset, s.cut, end = f.ErrCode, true, true
+		if end = true; !s.cut { // data that was on its way may be refused again
+			s.reset, s.cut = f.ErrCode, true
+		}
 	case *http2.GoAwayFrame:
 		p.last, p.code = f.LastStreamID, f.ErrCode
 	}
