@@ -272,7 +272,9 @@ func (c *h2Conn) headers(h wire.FrameHead) error {
 		}
 		priority, fragment = bytes.Clone(fragment[:5]), fragment[5:]
 	}
-	if err := c.decode(h, fragment); err != nil {
+	err = c.decode(h, fragment)
+	defer c.forgetFields()
+	if err != nil {
 		return err
 	}
 	if c.has(h.Stream) || c.isOver(h.Stream) {
@@ -306,8 +308,6 @@ func (c *h2Conn) fragment(h wire.FrameHead) ([]byte, error) {
 
 // decode reads the fields of a header block, of which that is the first fragment.
 func (c *h2Conn) decode(h wire.FrameHead, fragment []byte) error {
-	clear(c.fields)
-	c.fields, c.listed = c.fields[:0], 0
 	read := 0
 	for {
 		if read += len(fragment) + 1; read > 2*c.maxList() {
@@ -336,6 +336,11 @@ func (c *h2Conn) decode(h wire.FrameHead, fragment []byte) error {
 		return c.refuse(wire.CodeCompression)
 	}
 	return nil
+}
+
+func (c *h2Conn) forgetFields() {
+	clear(c.fields) // they may hold what the client keeps secret
+	c.fields, c.listed = c.fields[:0], 0
 }
 
 // rewrite makes a header block of the fields for the inner server.

@@ -30,6 +30,7 @@ type h2Sending struct {
 	busy    int                  // goroutines
 	since   time.Time            // when the last stream ended
 	gone    bool                 // the client is
+	ending  bool                 // the client was told that there are to be no more streams
 	closed  bool                 // the inner server has ended the connection
 
 	writing sync.Mutex // guards what follows
@@ -180,6 +181,23 @@ func (c *h2Sending) reset(id uint32) bool {
 	return s != nil
 }
 
+// maxIdleStreams is how many are kept to be used again.
+const maxIdleStreams = 16
+
+// putBack keeps s to be used again. The connection may have waited for that to end.
+func (c *h2Sending) putBack(s *h2Stream) (last bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy--
+	c.since = time.Now()
+	if s.ctx.Err() == nil && len(c.idle) < maxIdleStreams {
+		c.idle = append(c.idle, s)
+	} else {
+		s.end()
+	}
+	return c.closed && c.busy == 0
+}
+
 // idleFor is for how long there has been no stream.
 func (c *h2Sending) idleFor() time.Duration {
 	c.mu.Lock()
@@ -275,6 +293,7 @@ func (c *h2Conn) send(b []byte) error {
 func (c *h2Conn) include(payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.ending = true
 	for id := range c.taken {
 		if id > binary.BigEndian.Uint32(payload) {
 			binary.BigEndian.PutUint32(payload, id)

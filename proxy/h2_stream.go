@@ -64,7 +64,7 @@ func (c *h2Conn) take(id uint32) bool {
 func (c *h2Conn) stream() *h2Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.busy+len(c.others) >= c.p.settings.Limits.Streams {
+	if c.ending || c.closed || c.busy+len(c.others) >= c.p.settings.Limits.Streams {
 		return nil
 	}
 	c.busy++
@@ -79,26 +79,13 @@ func (c *h2Conn) stream() *h2Stream {
 	return s
 }
 
-// maxIdleStreams is how many are kept to be used again.
-const maxIdleStreams = 16
-
 // rest ends the use of s.
 func (s *h2Stream) rest() {
 	if s.workspace != nil {
 		s.release()
 	}
-	c := s.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.busy--
-	c.since = time.Now()
-	if s.ctx.Err() == nil && len(c.idle) < maxIdleStreams {
-		c.idle = append(c.idle, s)
-	} else {
-		s.end()
-	}
-	if c.closed && c.busy == 0 {
-		_ = c.shut()
+	if s.conn.putBack(s) {
+		_ = s.conn.shut()
 	}
 }
 
@@ -156,10 +143,7 @@ func (s *h2Stream) serve() {
 	defer s.contain()
 	defer s.record.finish()
 	c, why, ok := s.fetch(s.strips)
-	select {
-	case <-s.conn.opened:
-	case <-s.ctx.Done():
-	}
+	s.open()
 	switch {
 	case !ok:
 		s.detour()
@@ -169,6 +153,14 @@ func (s *h2Stream) serve() {
 		s.answer(c)
 	}
 	s.forget()
+}
+
+// open waits for the inner server's settings, which come before any answer.
+func (s *h2Stream) open() {
+	select {
+	case <-s.conn.opened:
+	case <-s.ctx.Done():
+	}
 }
 
 // contain is as for a relay. A stream that ended in a panic is not used again.
@@ -224,7 +216,7 @@ func appendHeader(block []byte, h http.Header) []byte {
 }
 
 func (s *h2Stream) sendHint() error {
-	<-s.conn.opened
+	s.open()
 	out := s.appendHead(s.out[:wire.FrameHeadSize])
 	return s.write(wire.SealHeaders(out, 0, s.id, 0))
 }

@@ -240,6 +240,35 @@ func TestAClientsGoAwayLetsItsRequestsEnd(t *testing.T) {
 	w.event(isConnect)
 }
 
+// A client that was told of the end, and asks on, does not put it off.
+func TestAConnectionThatEndsServesNoMore(t *testing.T) {
+	finish := make(chan struct{})
+	up := newOrigin(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			<-finish
+		}
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	p := w.h2()
+	p.ask(1, plainH2(a, "/held"))
+	eventually(t, "the request does not arrive", func() bool { return up.count() == 1 })
+	_ = p.WriteGoAway(0, http2.ErrCodeNo, nil)
+	for p.last == 0 && p.read() {
+	}
+	for id := uint32(3); id < 30; id += 2 {
+		p.ask(id, plainH2(a, "/"))
+	}
+	close(finish)
+	if s := p.wait(1); s.status() != 200 {
+		t.Errorf("%+v, %v", s, p.ended)
+	}
+	_ = p.drain()
+	if up.count() != 1 {
+		t.Errorf("%d requests were served, want 1", up.count())
+	}
+}
+
 // The end of the proxy is as gentle.
 func TestServeGivesStreamsTimeToEnd(t *testing.T) {
 	finish := make(chan struct{})
