@@ -64,3 +64,19 @@ func skipHead(br *bufio.Reader) error {
 		}
 	}
 }
+
+// BenchmarkConnect is a client that opens a tunnel, asks once in it, and leaves: the
+// cost of both sides.
+func BenchmarkConnect(b *testing.B) {
+	up := newOrigin(b, nil, only11)
+	w := newWorld(b, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	b.ReportAllocs()
+	for b.Loop() {
+		c := w.secure(w.open(a), host)
+		if resp, _ := ask(b, c, "GET / HTTP/1.1\r\nHost: "+a+"\r\n\r\n"); resp.StatusCode != 200 {
+			b.Fatal(resp.Status)
+		}
+		_ = c.Close()
+	}
+}
