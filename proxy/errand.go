@@ -296,8 +296,10 @@ type body struct {
 
 // read reads a piece of the body.
 func (f *errand) read(c *wire.Conn, b body, p []byte) (int, error) {
-	if f.watcher == nil && b.wire != nil {
-		f.bound(c, wire.Lenient(time.Now(), watchAfter))
+	if there := len(c.Buffered()) > 0; b.wire != nil && (there || f.watcher == nil) {
+		if !there {
+			f.bound(c, wire.Lenient(time.Now(), watchAfter))
+		}
 		n, err := b.Read(p)
 		if !wire.IsTimeout(err) {
 			return n, err
