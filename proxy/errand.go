@@ -28,6 +28,7 @@ type errand struct {
 	hint func() error // passes on an answer that is not the final one
 	watch
 	*workspace
+	desks *sync.Pool // where that is from
 }
 
 // workspace is what one exchange needs. A tunnel that rests has none.
@@ -48,17 +49,28 @@ type workspace struct {
 // fits in, head and body.
 const workspaceSize = 32 << 10
 
-var workspaces = sync.Pool{New: func() any {
-	return &workspace{
-		in:   make([]byte, 0, workspaceSize),
-		out:  make([]byte, 0, workspaceSize),
-		from: make([]byte, workspaceSize),
-	}
-}}
+// smallWorkspace is that for a stream of HTTP/2, of which one client may have many:
+// a piece of a body and a head fit in.
+const smallWorkspace = 20 << 10
+
+var (
+	workspaces      = newWorkspaces(workspaceSize)
+	smallWorkspaces = newWorkspaces(smallWorkspace)
+)
+
+func newWorkspaces(size int) sync.Pool {
+	return sync.Pool{New: func() any {
+		return &workspace{
+			in:   make([]byte, 0, size),
+			out:  make([]byte, 0, size),
+			from: make([]byte, size),
+		}
+	}}
+}
 
 func (f *errand) release() {
 	f.x, f.parsed = exchange{}, nil // they hold the tunnel
-	workspaces.Put(f.workspace)
+	f.desks.Put(f.workspace)
 	f.workspace = nil
 }
 
@@ -313,8 +325,7 @@ func (f *errand) read(c *wire.Conn, b body, p []byte) (int, error) {
 // giveBack returns the upstream connection to the pool where it can be used
 // again.
 func (f *errand) giveBack(c *wire.Conn, b body) {
-	f.unbound()
-	if b.wire != nil && b.wire.InStep() && !f.response.Close {
+	if gone := f.unbound(); !gone && b.wire != nil && b.wire.InStep() && !f.response.Close {
 		f.p.upstream.relays.Put(c)
 		return
 	}

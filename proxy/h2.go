@@ -27,7 +27,7 @@ import (
 // those for the server written anew, in a way that depends on nothing; answers of
 // the fast path are written in that way, and so may stand between those of the
 // server. And what may be sent on the connection is granted once for all streams:
-// see h2Window.
+// see [h2Room].
 //
 // The inner server reads and writes as with any connection; Read is called by one
 // goroutine at a time.
@@ -48,13 +48,34 @@ type h2Conn struct {
 	encoder  *hpack.Encoder // for the inner server; nil until there is something to write
 	block    bytes.Buffer   // that it writes to
 	fields   []hpack.HeaderField
-	listed   int    // size of fields, as section 6.5.2 counts it; beyond the limit, some are missing
-	last     uint32 // the last stream that the client has begun
-	passed   uint32 // the last one that the inner server was told of
-	table    uint32 // of the client's decoder
-	shrunk   bool   // the client's decoder waits for the inner server to say that its table is smaller
+	listed   int       // size of fields, as section 6.5.2 counts it; beyond the limit, some are missing
+	last     uint32    // the last stream that the client has begun
+	passed   uint32    // the last one that the inner server was told of
+	table    uint32    // of the client's decoder
+	skip     int       // bytes that follow and are not for anybody
+	since    time.Time // when the connection began
 
-	h2Sending
+	first   sync.Once
+	opened  chan struct{} // closed when the inner server has sent its settings, which come first
+	writing sync.Mutex    // guards partial, and the order of what the inner server sends
+	partial []byte        // what it sent of a frame, or of a header block, that is not complete
+
+	h2Room                        // its mu guards what follows, too
+	taken    map[uint32]*h2Stream // streams of the fast path whose client waits for an answer
+	others   map[uint32]struct{}  // streams of the inner server that have not been answered
+	idle     []*h2Stream          // to be used again
+	top      uint32               // the last stream that was taken
+	busy     int                  // goroutines that have something to send
+	flushing bool                 // one of them sends what is held
+	rested   time.Time            // when the last stream ended
+	injected []byte               // frames for the inner server that are not the client's
+	asked    int                  // settings of the client
+	acked    int                  // of which the inner server has taken note
+	shrinks  int                  // which of them made the client's table smaller; 0: none
+	small    bool                 // and from then on nobody uses it
+	gone     bool                 // the client is
+	ending   bool                 // the client was told that there are to be no more streams
+	closed   bool                 // the inner server has ended the connection
 }
 
 // The bounds of what is read into memory.
@@ -65,16 +86,29 @@ const (
 
 var (
 	errH2Malformed = errors.New("the client's HTTP/2 is malformed")
+	// errInjected: there is something to read that the client has not sent.
+	errInjected = errors.New("the inner server is to be told something")
 	// errH2Stuck: the client did not take what it had asked for.
 	errH2Stuck = errors.New("the client grants no room for the answer")
 )
 
 func (p *Proxy) newH2(t *tunnel, conn net.Conn) *h2Conn {
-	c := &h2Conn{Conn: conn, p: p, t: t, table: wire.InitialTable}
+	now := time.Now()
+	c := &h2Conn{
+		Conn:   conn,
+		p:      p,
+		t:      t,
+		table:  wire.InitialTable,
+		since:  now,
+		rested: now,
+		opened: make(chan struct{}),
+		h2Room: newH2Room(),
+		taken:  make(map[uint32]*h2Stream),
+		others: make(map[uint32]struct{}),
+	}
 	c.ctx, c.end = context.WithCancel(p.base)
 	c.decoder = hpack.NewDecoder(c.table, c.list)
 	c.decoder.SetMaxStringLength(c.maxList())
-	c.h2Sending.init()
 	return c
 }
 
@@ -103,14 +137,19 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 		case c.through > 0:
 			n, err = c.raw(p[:min(len(p), c.through)])
 			c.through -= n
+		case c.skip > 0:
+			var skipped int
+			skipped, err = c.raw(p[:min(len(p), c.skip)])
+			c.skip -= skipped
 		default:
 			err = c.next()
 		}
-		if err != nil {
+		switch {
+		case err == errInjected:
+		case err != nil:
 			c.leave()
 			return n, err
-		}
-		if n > 0 && !c.isClosed() {
+		case n > 0 && !c.isClosed():
 			return n, nil
 		}
 	}
@@ -119,7 +158,7 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 // raw reads what was read before, or else from the client.
 func (c *h2Conn) raw(p []byte) (int, error) {
 	if c.from == c.to {
-		return c.receive(p)
+		return c.receive(p, false)
 	}
 	n := copy(p, c.buf[c.from:c.to])
 	c.from += n
@@ -127,28 +166,45 @@ func (c *h2Conn) raw(p []byte) (int, error) {
 }
 
 // receive reads from the client. One that has no request under way for too long is
-// told that this is the end.
-func (c *h2Conn) receive(p []byte) (int, error) {
-	limits := &c.p.settings.Limits
+// told that this is the end. At the boundary of a frame it may be interrupted by
+// something else that is to be read.
+func (c *h2Conn) receive(p []byte, boundary bool) (int, error) {
+	idle := c.p.settings.Limits.IdleTimeout
 	for {
-		until := wire.Lenient(time.Now(), limits.IdleTimeout)
-		if !c.begun {
-			until = time.Now().Add(limits.HeadTimeout)
+		if err := c.bound(boundary); err != nil {
+			return 0, err
 		}
-		_ = c.Conn.SetReadDeadline(until)
 		n, err := c.Conn.Read(p)
-		if n > 0 || !wire.IsTimeout(err) || !c.begun {
+		switch {
+		case !c.begun:
 			return n, err
-		}
-		if c.idleFor() >= limits.IdleTimeout {
-			c.goAway(wire.CodeNone)
+		case (n > 0 || wire.IsTimeout(err)) && c.idleFor() >= idle:
+			c.goAway(c.last, wire.CodeNone)
 			return 0, io.EOF
+		case n > 0 || !wire.IsTimeout(err):
+			return n, err
 		}
 	}
 }
 
+// bound sets the deadline of a read, or hands over what is to be read before it.
+func (c *h2Conn) bound(boundary bool) error {
+	limits := &c.p.settings.Limits
+	until := c.since.Add(limits.HeadTimeout)
+	if c.begun {
+		until = wire.Lenient(time.Now(), limits.IdleTimeout)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if boundary && len(c.injected) > 0 {
+		c.out, c.injected = c.injected, nil
+		return errInjected
+	}
+	return c.Conn.SetReadDeadline(until)
+}
+
 // fill reads until there are n bytes to look at.
-func (c *h2Conn) fill(n int) error {
+func (c *h2Conn) fill(n int, boundary bool) error {
 	if len(c.buf)-c.from < n {
 		into := c.buf
 		if len(into) < n {
@@ -158,7 +214,7 @@ func (c *h2Conn) fill(n int) error {
 		c.buf = into
 	}
 	for c.to-c.from < n {
-		got, err := c.receive(c.buf[c.to:])
+		got, err := c.receive(c.buf[c.to:], boundary)
 		c.to += got
 		if got == 0 && err != nil {
 			return err
@@ -170,14 +226,14 @@ func (c *h2Conn) fill(n int) error {
 // next looks at the next frame. It is left to pass, or taken out.
 func (c *h2Conn) next() error {
 	if !c.begun {
-		err := c.fill(len(wire.Preface))
+		err := c.fill(len(wire.Preface), false)
 		c.begun, c.through = true, len(wire.Preface)
 		return err
 	}
 	if c.from == c.to {
 		c.from, c.to = 0, 0
 	}
-	if err := c.fill(wire.FrameHeadSize); err != nil {
+	if err := c.fill(wire.FrameHeadSize, true); err != nil {
 		return err
 	}
 	h := wire.ParseFrameHead(c.buf[c.from:])
@@ -189,14 +245,23 @@ func (c *h2Conn) next() error {
 		if c.has(h.Stream) { // which has ended on the client's side
 			return c.refuse(wire.CodeStreamClosed)
 		}
+		if c.isOver(h.Stream) {
+			c.from += wire.FrameHeadSize
+			c.skip = h.Length
+			_, _ = c.Conn.Write(windowUpdate(h.Length))
+			return nil
+		}
 	case wire.FrameSettings, wire.FrameWindowUpdate, wire.FrameReset, wire.FramePriority:
 		if h.Length > maxH2Control {
 			return c.refuse(wire.CodeFrameSize)
 		}
-		if err := c.fill(wire.FrameHeadSize + h.Length); err != nil {
+		if err := c.fill(wire.FrameHeadSize+h.Length, false); err != nil {
 			return err
 		}
-		pass = c.control(h, c.buf[c.from+wire.FrameHeadSize:][:h.Length])
+		var err error
+		if pass, err = c.control(h, c.buf[c.from+wire.FrameHeadSize:][:h.Length]); err != nil {
+			return err
+		}
 	}
 	if pass {
 		c.through = wire.FrameHeadSize + h.Length
@@ -208,49 +273,87 @@ func (c *h2Conn) next() error {
 
 // control takes note of a frame about the connection or a stream, and tells
 // whether the inner server gets it, too. What is malformed it gets, to say so.
-func (c *h2Conn) control(h wire.FrameHead, payload []byte) (pass bool) {
+func (c *h2Conn) control(h wire.FrameHead, payload []byte) (pass bool, err error) {
 	switch {
 	case h.Type == wire.FrameSettings:
 		if h.Flags&wire.FlagAck == 0 {
 			c.settings(payload)
 		}
-		return true
+		return true, nil
 	case h.Type == wire.FrameWindowUpdate && len(payload) == 4:
-		n := int64(binary.BigEndian.Uint32(payload) & (1<<31 - 1))
+		n := int64(binary.BigEndian.Uint32(payload) & maxWindow)
 		if h.Stream != 0 {
-			return !c.grantStream(h.Stream, n) && !c.isOver(h.Stream)
+			return !c.grantStream(h.Stream, n) && !c.isOver(h.Stream), nil
 		}
 		if n == 0 {
-			return true
+			return true, nil
 		}
-		n = c.grant(n)
+		n, ok := c.grant(n)
+		if !ok {
+			return false, c.refuse(wire.CodeFlowControl)
+		}
 		binary.BigEndian.PutUint32(payload, uint32(n))
-		return n > 0
+		return n > 0, nil
 	case h.Type == wire.FrameReset && len(payload) == 4:
-		return !c.reset(h.Stream) && !c.isOver(h.Stream)
+		c.over(h.Stream)
+		if c.abandon(h.Stream) || c.isOver(h.Stream) {
+			return false, nil
+		}
+		dropped := c.unholdAll(h.Stream)
+		if dropped == 0 {
+			return true, nil
+		}
+		c.out = append(append(c.out[:0], c.buf[c.from:][:wire.FrameHeadSize+h.Length]...), windowUpdate(dropped)...)
+		return false, nil
 	}
-	return !c.has(h.Stream) && !c.isOver(h.Stream)
+	return !c.has(h.Stream) && !c.isOver(h.Stream), nil
 }
 
-// isOver tells whether that was a stream of the fast path. The inner server takes
-// those beneath the last one that it knows for closed, too.
+// isOver tells whether that was a stream of the fast path, or one that was refused.
+// The inner server takes those beneath the last one that it knows for closed, too.
 func (c *h2Conn) isOver(stream uint32) bool { return c.passed < stream && stream <= c.last }
 
 // The settings that concern the fast path (RFC 9113, section 6.5.2).
 func (c *h2Conn) settings(payload []byte) {
+	c.mu.Lock()
+	c.asked++
+	c.mu.Unlock()
 	for ; len(payload) >= 6; payload = payload[6:] {
 		value := binary.BigEndian.Uint32(payload[2:])
 		switch binary.BigEndian.Uint16(payload) {
 		case wire.SettingHeaderTableSize:
-			// The next header block has to say so (RFC 7541, section 4.2), and that may be
-			// one of ours, which does not.
-			c.shrunk = c.shrunk || value < c.table
-			c.table = value
+			if c.shrink(value) {
+				binary.BigEndian.PutUint32(payload[2:], 0)
+			}
 		case wire.SettingInitialWindowSize:
 			c.setInitial(int64(value))
 		}
 	}
 }
+
+// shrink notes the size of the client's table. Where it became smaller, the next
+// header block has to say so (RFC 7541, section 4.2), whoever writes it: from the
+// moment that the inner server acknowledges that, there is none for anybody.
+func (c *h2Conn) shrink(size uint32) (none bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if size < c.table && c.shrinks == 0 {
+		c.shrinks = c.asked
+	}
+	c.table = size
+	return c.shrinks > 0
+}
+
+// acknowledged: the inner server follows the client's settings.
+func (c *h2Conn) acknowledged() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.acked++
+	c.small = c.shrinks > 0 && c.acked >= c.shrinks
+}
+
+// isSettling tells whether the client's table is between two sizes.
+func (c *h2Conn) isSettling() bool { return c.shrinks > 0 && !c.small }
 
 // headers reads a header block. It begins a stream of the fast path, or is written
 // anew for the inner server.
@@ -282,14 +385,40 @@ func (c *h2Conn) headers(h wire.FrameHead) error {
 	}
 	if h.Stream > c.last && h.Stream&1 == 1 {
 		c.last = h.Stream
-		if h.Flags&wire.FlagEndStream != 0 && c.take(h.Stream) {
+		switch c.begin(h) {
+		case onFastPath:
+			return nil
+		case refused:
+			_, _ = c.Conn.Write(wire.AppendReset(nil, h.Stream, wire.CodeRefused))
 			return nil
 		}
 		c.passed = h.Stream
-		c.open(h.Stream)
 	}
 	c.rewrite(h, priority)
 	return nil
+}
+
+// whose is who serves a stream.
+type whose int
+
+const (
+	ofInnerServer whose = iota
+	onFastPath
+	refused
+)
+
+// begin finds out who serves the stream of the fields that were read.
+func (c *h2Conn) begin(h wire.FrameHead) whose {
+	if h.Flags&wire.FlagEndStream != 0 && c.take(h.Stream) {
+		return onFastPath
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.taken)+len(c.others) >= c.p.settings.Limits.Streams && !c.ending {
+		return refused
+	}
+	c.others[h.Stream] = struct{}{}
+	return ofInnerServer
 }
 
 // fragment takes the next frame out of what was read. What it returns is good
@@ -298,7 +427,7 @@ func (c *h2Conn) fragment(h wire.FrameHead) ([]byte, error) {
 	if h.Length > 2*c.maxList() {
 		return nil, c.refuse(wire.CodeEnhanceYourCalm)
 	}
-	if err := c.fill(wire.FrameHeadSize + h.Length); err != nil {
+	if err := c.fill(wire.FrameHeadSize+h.Length, false); err != nil {
 		return nil, err
 	}
 	payload := c.buf[c.from+wire.FrameHeadSize:][:h.Length]
@@ -319,7 +448,7 @@ func (c *h2Conn) decode(h wire.FrameHead, fragment []byte) error {
 		if h.Flags&wire.FlagEndHeaders != 0 {
 			break
 		}
-		if err := c.fill(wire.FrameHeadSize); err != nil {
+		if err := c.fill(wire.FrameHeadSize, false); err != nil {
 			return err
 		}
 		more := wire.ParseFrameHead(c.buf[c.from:])
@@ -361,20 +490,81 @@ func (c *h2Conn) rewrite(h wire.FrameHead, priority []byte) {
 
 // refuse tells the client what is wrong with its connection, and ends it.
 func (c *h2Conn) refuse(code wire.Code) error {
-	c.goAway(code)
+	c.goAway(c.last, code)
 	return errH2Malformed
 }
 
-// goAway says that no more streams are served (RFC 9113, section 6.8).
-func (c *h2Conn) goAway(code wire.Code) {
-	_, _ = c.Conn.Write(wire.AppendGoAway(nil, c.last, code))
+// has tells whether a stream is one of the fast path, and its client waits.
+func (c *h2Conn) has(id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taken[id] != nil
 }
 
-// SetReadDeadline implements [net.Conn]. When to give up is decided here.
-func (c *h2Conn) SetReadDeadline(time.Time) error { return nil }
+// grantStream adds to the room of a stream, if it is one of the fast path. One that
+// is granted nothing, or more than there can be, is ended.
+func (c *h2Conn) grantStream(id uint32, n int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.taken[id]
+	switch {
+	case s == nil:
+		return false
+	case n == 0:
+		s.abandon(wire.CodeProtocol)
+	case s.window+n > maxWindow:
+		s.abandon(wire.CodeFlowControl)
+	}
+	s.window += n
+	poke(s.moved)
+	return true
+}
 
-// SetDeadline implements [net.Conn].
-func (c *h2Conn) SetDeadline(time.Time) error { return nil }
+// abandon ends a stream whose client wants no answer any more, if it is one of the
+// fast path.
+func (c *h2Conn) abandon(id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.taken[id]
+	if s != nil {
+		s.abandon(wire.CodeNone)
+	}
+	return s != nil
+}
 
-// SetWriteDeadline implements [net.Conn]. Sockets have their own.
-func (c *h2Conn) SetWriteDeadline(time.Time) error { return nil }
+// over notes that the inner server has answered on a stream, or need not.
+func (c *h2Conn) over(id uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.others[id]; ok {
+		delete(c.others, id)
+		c.rested = time.Now()
+	}
+}
+
+// idleFor is for how long there has been no stream.
+func (c *h2Conn) idleFor() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy > 0 || len(c.others) > 0 {
+		return 0
+	}
+	return time.Since(c.rested)
+}
+
+func (c *h2Conn) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+// leave ends the streams of a client that has left.
+func (c *h2Conn) leave() {
+	c.end()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	for _, s := range c.taken {
+		s.abandon(wire.CodeNone)
+	}
+}

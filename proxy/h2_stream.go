@@ -24,7 +24,9 @@ type h2Stream struct {
 	conn   *h2Conn
 	id     uint32
 	strips *policy.StripSet
-	window int64 // room for its data; guarded by conn.mu
+	moved  chan struct{} // says that there may be room, or that it is its turn
+	window int64         // room for its data; guarded by conn.mu
+	wrong  wire.Code     // what the client has done to it; guarded by conn.mu
 }
 
 // noWatch stands for the watch on a client: the reader of its connection sees it
@@ -38,8 +40,9 @@ var noWatch = func() chan struct{} {
 // take begins a stream with the fields that were read, where they are a plain
 // request that gets a credential. Otherwise nothing has happened.
 func (c *h2Conn) take(id uint32) bool {
+	defer c.contain()
 	began := time.Now()
-	if c.shrunk || c.listed > c.maxList() || c.t.isDraining() || c.p.upstream.only2.has(c.t.authority) {
+	if c.listed > c.maxList() || c.t.isDraining() || c.p.upstream.only2.has(c.t.authority) {
 		return false
 	}
 	s := c.stream()
@@ -51,20 +54,29 @@ func (c *h2Conn) take(id uint32) bool {
 		s.rest()
 		return false
 	}
-	s.id, s.strips = id, ix.Strips(s.x.integration)
-	c.mu.Lock()
-	s.window = c.initial
-	c.taken[id] = s
-	c.mu.Unlock()
+	s.strips = ix.Strips(s.x.integration)
+	if !c.enter(s, id) {
+		c.p.endRelay()
+		s.rest()
+		return false
+	}
 	go s.serve()
 	return true
+}
+
+// contain ends a connection whose reader panics, and nothing else.
+func (c *h2Conn) contain() {
+	if v := recover(); v != nil {
+		c.p.with.Log.Error("a connection ended in a panic", "panic_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		_ = c.shut()
+	}
 }
 
 // stream is one to be used, if there may be one more.
 func (c *h2Conn) stream() *h2Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ending || c.closed || c.busy+len(c.others) >= c.p.settings.Limits.Streams {
+	if c.isSettling() || c.ending || c.closed || c.busy >= c.p.settings.Limits.Streams || len(c.taken)+len(c.others) >= c.p.settings.Limits.Streams {
 		return nil
 	}
 	c.busy++
@@ -73,26 +85,57 @@ func (c *h2Conn) stream() *h2Stream {
 		c.idle = c.idle[:last]
 		return s
 	}
-	s := &h2Stream{errand: errand{p: c.p, t: c.t, slow: func() {}}, conn: c}
+	s := &h2Stream{
+		errand: errand{p: c.p, t: c.t, desks: &smallWorkspaces, slow: func() {}},
+		conn:   c,
+		moved:  make(chan struct{}, 1),
+	}
 	s.ctx, s.end = context.WithCancel(c.ctx)
 	s.hint, s.watcher = s.sendHint, noWatch
 	return s
 }
 
-// rest ends the use of s.
+// enter makes s the stream of that number, unless there are to be none any more.
+func (c *h2Conn) enter(s *h2Stream, id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending || c.closed {
+		return false
+	}
+	s.id, s.window, s.wrong = id, c.initial, wire.CodeNone
+	c.taken[id] = s
+	c.top = id
+	return true
+}
+
+// maxIdleStreams is how many are kept to be used again.
+const maxIdleStreams = 16
+
+// rest ends the use of s, and the connection, if that waited for it.
 func (s *h2Stream) rest() {
 	if s.workspace != nil {
 		s.release()
 	}
-	if s.conn.putBack(s) {
-		_ = s.conn.shut()
+	c := s.conn
+	c.mu.Lock()
+	c.busy--
+	c.rested = time.Now()
+	if s.ctx.Err() == nil && len(c.idle) < maxIdleStreams {
+		c.idle = append(c.idle, s)
+	} else {
+		s.end()
+	}
+	last := c.closed && c.busy == 0
+	c.mu.Unlock()
+	if last {
+		_ = c.shut()
 	}
 }
 
 // parse makes a head of HTTP/1.1 of the request, and of that what the relay works
 // with. It says no where the request is not plain, or for somebody else.
 func (s *h2Stream) parse(c *h2Conn) bool {
-	s.workspace, _ = workspaces.Get().(*workspace)
+	s.workspace, _ = s.desks.Get().(*workspace)
 	var method, path, authority, scheme string
 	pseudo := 0
 	for _, f := range c.fields {
@@ -120,9 +163,13 @@ func (s *h2Stream) parse(c *h2Conn) bool {
 		if f.Name == "cookie" { // it may come in pieces (RFC 9113, section 8.2.3)
 			cookies++
 		}
-		if in, ok = wire.AppendRequestField(in, f.Name, f.Value); !ok || cookies > 1 || len(in) > workspaceSize/2 {
+		if in, ok = wire.AppendRequestField(in, f.Name, f.Value); !ok || cookies > 1 || len(in) > smallWorkspace/2 {
 			return false
 		}
+	}
+	switch method {
+	case "POST", "PUT", "PATCH": // without a body, which has to be said
+		in = append(in, "Content-Length: 0\r\n"...)
 	}
 	s.in = append(in, "\r\n"...)
 	n, err := s.request.Parse(s.in)
@@ -130,8 +177,10 @@ func (s *h2Stream) parse(c *h2Conn) bool {
 	return err == nil && n == len(s.in) && n <= s.p.settings.Limits.HeadBytes && s.request.Length == 0 && s.t.isNamed(s.request.Host)
 }
 
-// abandon ends a stream whose answer nobody wants.
-func (s *h2Stream) abandon() {
+// abandon ends a stream whose answer nobody wants, or whose client has done
+// something wrong. It is called with conn.mu held.
+func (s *h2Stream) abandon(wrong wire.Code) {
+	s.wrong = wrong
 	s.end()
 	s.leave()
 }
@@ -180,12 +229,32 @@ func (s *h2Stream) forget() {
 	delete(s.conn.taken, s.id)
 }
 
-// reset ends the stream without an answer, or inside it.
+// reset ends the stream without an answer, or inside it. To one that has ended it
+// for a reason of its own, the client is told nothing.
 func (s *h2Stream) reset(code wire.Code) {
 	s.forget()
-	if !s.hasLeft() {
-		_, _ = s.conn.Conn.Write(wire.AppendReset(nil, s.id, code))
+	s.record.finish()
+	s.conn.mu.Lock()
+	wrong := s.wrong
+	s.conn.mu.Unlock()
+	switch {
+	case wrong != wire.CodeNone:
+		code = wrong
+	case s.hasLeft():
+		return
 	}
+	_ = s.write(wire.AppendReset(nil, s.id, code))
+}
+
+// block is the beginning of a header block at the end of out.
+func (s *h2Stream) block(out []byte) []byte {
+	out = append(out, make([]byte, wire.FrameHeadSize)...)
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	if s.conn.small {
+		out = append(out, wire.EmptyTable)
+	}
+	return out
 }
 
 // appendHead writes the head of an answer as a header block. A length is that of
@@ -217,7 +286,7 @@ func appendHeader(block []byte, h http.Header) []byte {
 
 func (s *h2Stream) sendHint() error {
 	s.open()
-	out := s.appendHead(s.out[:wire.FrameHeadSize])
+	out := s.appendHead(s.block(s.out[:0]))
 	return s.write(wire.SealHeaders(out, 0, s.id, 0))
 }
 
@@ -237,17 +306,23 @@ func (s *h2Stream) answer(c *wire.Conn) {
 // begun writes the head of the answer.
 func (s *h2Stream) begun(c *wire.Conn) (body, []byte) {
 	s.record.Status = s.response.Status
-	out := s.out[:wire.FrameHeadSize]
-	if r := s.parsed; r != nil {
-		relayable(r.Header)
-		if r.StatusCode == http.StatusNotModified {
-			r.Header.Del("Content-Length")
-		}
-		out = appendHeader(wire.AppendStatus(out, r.StatusCode), r.Header)
-		return body{Reader: r.Body}, wire.SealHeaders(out, 0, s.id, 0)
+	out := s.block(s.out[:0])
+	if s.parsed != nil {
+		relayable(s.parsed.Header)
+		return s.begunOdd(out)
 	}
 	s.body.Begin(c, &s.response, s.request.Method)
 	return body{Reader: &s.body, wire: &s.body}, wire.SealHeaders(s.appendHead(out), 0, s.id, endFlag(s.body.Ended()))
+}
+
+// begunOdd is begun for an answer that net/http has read.
+func (s *h2Stream) begunOdd(out []byte) (body, []byte) {
+	r := s.parsed
+	if r.StatusCode == http.StatusNotModified {
+		r.Header.Del("Content-Length")
+	}
+	out = appendHeader(wire.AppendStatus(out, r.StatusCode), r.Header)
+	return body{Reader: r.Body}, wire.SealHeaders(out, 0, s.id, 0)
 }
 
 // breakOff ends a stream inside its answer.
@@ -258,12 +333,12 @@ func (s *h2Stream) breakOff() {
 	s.reset(wire.CodeInternal)
 }
 
-// sendLast sends what ends the stream.
+// sendLast sends what ends the stream. Its event comes before: then whoever has the
+// answer finds it, and that of the tunnel is the last.
 func (s *h2Stream) sendLast(b []byte) {
 	s.forget()
-	if _, err := s.conn.Conn.Write(b); err != nil && s.record.Code == "" {
-		s.record.failed(clientGone)
-	}
+	s.record.finish()
+	_ = s.write(b)
 }
 
 // endFlag is the flag of a frame that may be a stream's last.
@@ -278,51 +353,76 @@ func endFlag(ended bool) byte {
 // comes, and returns the last piece unsent.
 func (s *h2Stream) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
 	for b.wire == nil || !b.wire.Ended() {
-		room, _ := s.conn.reserve(s, maxPiece)
-		if len(out) > 0 && (room == 0 || b.wire == nil || len(c.Buffered()) == 0 || cap(out)-len(out) < wire.FrameHeadSize+maxPiece) {
+		if len(out) > 0 && (b.wire == nil || len(c.Buffered()) == 0 || cap(out)-len(out) < wire.FrameHeadSize+maxPiece) {
 			if err := s.write(out); err != nil {
 				return nil, err
 			}
 			out = s.out[:0]
 		}
-		if room == 0 {
-			var err error
-			if room, err = s.conn.await(s.ctx, s, maxPiece); err != nil {
-				return nil, err
-			}
-		}
 		at, from := len(out), len(out)+wire.FrameHeadSize
-		n, err := s.read(c, b, out[from:from+int(room)])
-		s.conn.spend(s, room, int64(n))
+		n, err := s.read(c, b, out[from:from+maxPiece])
 		s.record.out.Add(int64(n))
-		if err == io.EOF {
-			return s.finish(out[:from+n], at, b), nil
-		}
-		if n > 0 {
-			out = out[:from+n]
-			wire.FrameHead{Type: wire.FrameData, Length: n, Stream: s.id}.Put(out[at:])
+		var failed error
+		out, at, failed = s.fit(out[:from+n], at)
+		switch {
+		case failed != nil:
+			return nil, failed
+		case err == io.EOF:
+			return s.finish(out, at, b), nil
+		case n == 0:
+			out = out[:at]
 		}
 		if len(out) > 0 {
-			if failed := s.write(out); failed != nil {
+			if failed = s.write(out); failed != nil {
 				return nil, failed
 			}
-			out = s.out[:0]
 		}
 		if err != nil {
 			s.record.failed(s.x.brokenOff())
 			return nil, err
 		}
+		out = s.out[:0]
 	}
 	return out, nil
+}
+
+// fit makes frames of the data that out ends with, as the client grants room for
+// it. It sends all but the last, and returns that and where it is.
+func (s *h2Stream) fit(out []byte, at int) ([]byte, int, error) {
+	wait := patience{limit: s.p.settings.Limits.WriteTimeout}
+	defer wait.end()
+	for {
+		data := len(out) - at - wire.FrameHeadSize
+		n := int(s.conn.reserve(s, int64(data)))
+		if n == 0 && data > 0 {
+			if err := s.write(out[:at]); err != nil {
+				return nil, 0, err
+			}
+			out, at = out[at:], 0
+			var err error
+			if n, err = s.conn.await(s, data, &wait); err != nil {
+				return nil, 0, err
+			}
+		}
+		wire.FrameHead{Type: wire.FrameData, Length: n, Stream: s.id}.Put(out[at:])
+		if n == data {
+			return out, at, nil
+		}
+		if err := s.write(out[:at+wire.FrameHeadSize+n]); err != nil {
+			return nil, 0, err
+		}
+		out, at = out[at+n:], 0 // the next head takes the place of data that is gone
+	}
 }
 
 // finish makes what out holds from there on the last data, with what follows it.
 func (s *h2Stream) finish(out []byte, at int, b body) []byte {
 	h := wire.FrameHead{Type: wire.FrameData, Length: len(out) - at - wire.FrameHeadSize, Stream: s.id}
 	end := len(out)
-	out = append(out, make([]byte, wire.FrameHeadSize)...)
+	out = s.block(out)
+	empty := len(out)
 	out = s.appendTrailer(out, b)
-	if len(out) > end+wire.FrameHeadSize {
+	if len(out) > empty {
 		h.Put(out[at:])
 		return wire.SealHeaders(out, end, s.id, wire.FlagEndStream)
 	}
@@ -331,8 +431,15 @@ func (s *h2Stream) finish(out []byte, at int, b body) []byte {
 	return out[:end]
 }
 
+// write sends frames. A client that cannot be written to is given up.
 func (s *h2Stream) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
 	_, err := s.conn.Conn.Write(b)
+	if err != nil {
+		_ = s.conn.shut()
+	}
 	return err
 }
 
@@ -341,6 +448,9 @@ const maxPiece = wire.MaxFrame - wire.FrameHeadSize
 
 // appendTrailer writes what follows a body in chunks as a header block.
 func (s *h2Stream) appendTrailer(block []byte, b body) []byte {
+	if b.wire == nil && s.parsed == nil { // it is an answer of ours
+		return block
+	}
 	if b.wire == nil {
 		maps.DeleteFunc(s.parsed.Trailer, func(name string, _ []string) bool { return !isTrailer(name) })
 		return appendHeader(block, s.parsed.Trailer)
@@ -368,22 +478,18 @@ func (s *h2Stream) fail(why problem) {
 	if s.record.Method == http.MethodHead {
 		text = nil
 	}
-	out := wire.AppendStatus(s.out[:wire.FrameHeadSize], resp.StatusCode)
-	out = wire.SealHeaders(appendHeader(out, resp.Header), 0, s.id, endFlag(len(text) == 0))
-	for len(text) > 0 {
-		if err := s.write(out); err != nil {
-			break
-		}
-		room, err := s.conn.await(s.ctx, s, int64(len(text)))
-		if err != nil {
+	out := appendHeader(wire.AppendStatus(s.block(s.out[:0]), resp.StatusCode), resp.Header)
+	out = wire.SealHeaders(out, 0, s.id, endFlag(len(text) == 0))
+	if len(text) > 0 {
+		s.record.out.Add(int64(len(text)))
+		at := len(out)
+		out = append(append(out, make([]byte, wire.FrameHeadSize)...), text...)
+		var err error
+		if out, at, err = s.fit(out, at); err != nil {
 			s.breakOff()
 			return
 		}
-		s.conn.spend(s, room, room)
-		s.record.out.Add(room)
-		h := wire.FrameHead{Type: wire.FrameData, Length: int(room), Stream: s.id, Flags: endFlag(int(room) == len(text))}
-		out = append(h.Append(out[:0]), text[:room]...)
-		text = text[room:]
+		out = s.finish(out, at, body{})
 	}
 	s.sendLast(out)
 }
@@ -410,7 +516,10 @@ func (s *h2Stream) detour() {
 		s.reset(wire.CodeInternal)
 		return
 	}
-	b, out := s.begun(c)
+	for k := range hopByHop {
+		s.parsed.Header.Del(k)
+	}
+	b, out := s.begunOdd(s.block(s.out[:0]))
 	if out, err = s.pass(c, b, out); err != nil {
 		s.breakOff()
 		return
@@ -424,6 +533,9 @@ type detour struct {
 	net.Conn
 	t *tunnel
 }
+
+// detourKey is in the context of a request that takes one.
+type detourKey struct{}
 
 // RemoteAddr implements [net.Conn].
 func (d *detour) RemoteAddr() net.Addr { return d.t.RemoteAddr() }

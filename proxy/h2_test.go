@@ -334,11 +334,13 @@ func TestAClientMayWantNoTable(t *testing.T) {
 	p := w.h2(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
 	p.decoder.SetAllowedMaxDynamicTableSize(0)
 	p.decoder.SetMaxDynamicTableSize(0)
-	for id := uint32(1); id < 9; id += 2 {
-		p.ask(id, plainH2(up.authority(host), "/"))
-		s := p.wait(id)
-		if want := "HTTP/2.0 / "; s.data.String() != want {
-			t.Errorf("%q, want %q", s.data.String(), want)
+	for id := uint32(1); id < 17; id += 4 {
+		p.ask(id, plainH2(up.authority(host), "/", "x", "y"))
+		p.post(id+2, plainH2(up.authority(host), "/", "x", "y"), "z")
+		for _, id := range []uint32{id, id + 2} {
+			if s := p.wait(id); s.status() != 200 || !strings.HasPrefix(s.data.String(), "HTTP/") {
+				t.Errorf("stream %d: %d %q, %v", id, s.status(), s.data.String(), p.ended)
+			}
 		}
 	}
 }

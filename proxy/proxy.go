@@ -254,7 +254,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	case err = <-failed:
 		err = fmt.Errorf("proxy: serve: %w", err)
 	}
-	p.stop(outer, []*http.Server{inner, h2}, cancel)
+	p.stop(outer, inner, h2, cancel)
 	servers.Wait()
 	p.handlers.Wait()
 	return err
@@ -262,24 +262,23 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 
 // stop ends all servers and every tunnel, politely for as long as Drain; then
 // it calls off what their handlers still wait for.
-func (p *Proxy) stop(outer *http.Server, inner []*http.Server, callOff func()) {
+func (p *Proxy) stop(outer, inner, h2 *http.Server, callOff func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.settings.Limits.Drain)
 	defer cancel()
 	if outer.Shutdown(ctx) != nil {
 		_ = outer.Close()
 	}
+	end := func(s *http.Server) {
+		if s.Shutdown(ctx) != nil {
+			_ = s.Close()
+		}
+	}
+	var told sync.WaitGroup
+	told.Go(func() { end(h2) }) // at once: its clients may begin no more streams
 	p.drain(ctx)
 	_ = p.tunnels.Close()
-	_ = p.streams.Close()
-	var ended sync.WaitGroup
-	for _, s := range inner {
-		ended.Go(func() {
-			if s.Shutdown(ctx) != nil {
-				_ = s.Close()
-			}
-		})
-	}
-	ended.Wait()
+	end(inner)
+	told.Wait()
 	callOff()
 	p.mu.Lock()
 	p.stopping = true

@@ -33,7 +33,7 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 		return
 	}
 	defer p.endRelay()
-	f := &relay{errand: errand{p: p, t: t}, conn: conn}
+	f := &relay{errand: errand{p: p, t: t, desks: &workspaces}, conn: conn}
 	defer f.contain()
 	f.ctx, f.end = context.WithCancel(p.base)
 	defer f.end()
@@ -94,7 +94,7 @@ func (f *relay) rest(until time.Time) bool {
 	if !f.t.wake() || err != nil && n == 0 {
 		return false
 	}
-	f.workspace, _ = workspaces.Get().(*workspace)
+	f.workspace, _ = f.desks.Get().(*workspace)
 	f.in = append(f.in[:0], f.first[:n]...)
 	return true
 }

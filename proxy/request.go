@@ -77,6 +77,9 @@ func (p *Proxy) serveInner(w http.ResponseWriter, r *http.Request) {
 		x.target.Scheme = "http"
 	}
 	x.record.Tunnel = t.record.ID
+	if r.Context().Value(detourKey{}) != nil {
+		x.record.Protocol = "HTTP/2.0" // as its client has it
+	}
 	if r.Method == http.MethodConnect { // goproxy would take it for a new tunnel
 		x.refuse(r, problem{attache.CodeMethodNotAllowed, "A tunnel cannot be opened inside a tunnel: send CONNECT to the proxy itself."})
 		return

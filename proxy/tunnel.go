@@ -317,7 +317,7 @@ func contextOfTunnel(ctx context.Context, c net.Conn) context.Context {
 	case *h2Conn:
 		c = outer.t
 	case *detour:
-		c = outer.t
+		ctx, c = context.WithValue(ctx, detourKey{}, true), outer.t
 	}
 	if s, ok := c.(*tls.Conn); ok {
 		c = s.NetConn()

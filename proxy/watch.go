@@ -85,9 +85,11 @@ func (w *watch) bound(up net.Conn, until time.Time) {
 	_ = up.SetReadDeadline(until)
 }
 
-// unbound: the upstream connection is no longer the client's to interrupt.
-func (w *watch) unbound() {
+// unbound: the upstream connection is no longer the client's to interrupt. It says
+// whether that was interrupted.
+func (w *watch) unbound() (gone bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.up = nil
+	return w.gone
 }

@@ -46,8 +46,10 @@ const (
 	CodeNone            Code = 0x0
 	CodeProtocol        Code = 0x1
 	CodeInternal        Code = 0x2
+	CodeFlowControl     Code = 0x3
 	CodeStreamClosed    Code = 0x5
 	CodeFrameSize       Code = 0x6
+	CodeRefused         Code = 0x7
 	CodeCancel          Code = 0x8
 	CodeCompression     Code = 0x9
 	CodeEnhanceYourCalm Code = 0xb
@@ -97,6 +99,10 @@ func (h FrameHead) Append(b []byte) []byte {
 var knownStatus = map[int]byte{200: 0x88, 204: 0x89, 206: 0x8a, 304: 0x8b, 400: 0x8c, 404: 0x8d, 500: 0x8e}
 
 const otherStatus = 0x08
+
+// EmptyTable is what a header block begins with where the client's decoder is to
+// keep nothing (RFC 7541, section 6.3).
+const EmptyTable = 0x20
 
 // AppendStatus appends the field :status to a header block (RFC 7541). Neither it
 // nor [AppendField] refers to HPACK's dynamic table or changes it, so that what

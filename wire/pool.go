@@ -83,6 +83,9 @@ type Call struct {
 // a byte, a repeatable call asks once more, over a new one.
 func (p *Pool) Do(ctx context.Context, authority string, call Call) (*Conn, error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		c, err := p.Get(ctx, authority, call.Slow)
 		if err != nil {
 			return nil, err
