@@ -48,12 +48,13 @@ type h2Conn struct {
 	encoder  *hpack.Encoder // for the inner server; nil until there is something to write
 	block    bytes.Buffer   // that it writes to
 	fields   []hpack.HeaderField
-	listed   int       // size of fields, as section 6.5.2 counts it; beyond the limit, some are missing
-	last     uint32    // the last stream that the client has begun
-	passed   uint32    // the last one that the inner server was told of
-	table    uint32    // of the client's decoder
-	skip     int       // bytes that follow and are not for anybody
-	since    time.Time // when the connection began
+	listed   int             // size of fields, as section 6.5.2 counts it; beyond the limit, some are missing
+	last     uint32          // the last stream that the client has begun
+	passed   uint32          // the last one that the inner server was told of
+	table    uint32          // of the client's decoder
+	refused  map[uint32]bool // streams that were, and whose data may follow
+	skip     int             // bytes that follow and are not for anybody
+	since    time.Time       // when the connection began
 
 	first   sync.Once
 	opened  chan struct{} // closed when the inner server has sent its settings, which come first
@@ -246,10 +247,7 @@ func (c *h2Conn) next() error {
 			return c.refuse(wire.CodeStreamClosed)
 		}
 		if c.isOver(h.Stream) {
-			c.from += wire.FrameHeadSize
-			c.skip = h.Length
-			_, _ = c.Conn.Write(windowUpdate(h.Length))
-			return nil
+			return c.skipData(h)
 		}
 	case wire.FrameSettings, wire.FrameWindowUpdate, wire.FrameReset, wire.FramePriority:
 		if h.Length > maxH2Control {
@@ -271,16 +269,35 @@ func (c *h2Conn) next() error {
 	return nil
 }
 
+// skipData drops the body of a request that was refused.
+func (c *h2Conn) skipData(h wire.FrameHead) error {
+	if !c.refused[h.Stream] {
+		return c.refuse(wire.CodeStreamClosed)
+	}
+	if h.Flags&wire.FlagEndStream != 0 {
+		delete(c.refused, h.Stream)
+	}
+	c.from += wire.FrameHeadSize
+	c.skip = h.Length
+	_, _ = c.Conn.Write(windowUpdate(h.Length))
+	return nil
+}
+
+// sizes are those of frames that have one.
+var sizes = map[byte]int{wire.FrameWindowUpdate: 4, wire.FrameReset: 4, wire.FramePriority: 5}
+
 // control takes note of a frame about the connection or a stream, and tells
 // whether the inner server gets it, too. What is malformed it gets, to say so.
 func (c *h2Conn) control(h wire.FrameHead, payload []byte) (pass bool, err error) {
-	switch {
+	switch size, ok := sizes[h.Type]; {
+	case ok && size != len(payload):
+		return false, c.refuse(wire.CodeFrameSize)
 	case h.Type == wire.FrameSettings:
 		if h.Flags&wire.FlagAck == 0 {
 			c.settings(payload)
 		}
 		return true, nil
-	case h.Type == wire.FrameWindowUpdate && len(payload) == 4:
+	case h.Type == wire.FrameWindowUpdate:
 		n := int64(binary.BigEndian.Uint32(payload) & maxWindow)
 		if h.Stream != 0 {
 			return !c.grantStream(h.Stream, n) && !c.isOver(h.Stream), nil
@@ -294,7 +311,8 @@ func (c *h2Conn) control(h wire.FrameHead, payload []byte) (pass bool, err error
 		}
 		binary.BigEndian.PutUint32(payload, uint32(n))
 		return n > 0, nil
-	case h.Type == wire.FrameReset && len(payload) == 4:
+	case h.Type == wire.FrameReset:
+		delete(c.refused, h.Stream)
 		c.over(h.Stream)
 		if c.abandon(h.Stream) || c.isOver(h.Stream) {
 			return false, nil
@@ -385,12 +403,11 @@ func (c *h2Conn) headers(h wire.FrameHead) error {
 	}
 	if h.Stream > c.last && h.Stream&1 == 1 {
 		c.last = h.Stream
-		switch c.begin(h) {
+		switch c.begin(h, priority) {
 		case onFastPath:
 			return nil
-		case refused:
-			_, _ = c.Conn.Write(wire.AppendReset(nil, h.Stream, wire.CodeRefused))
-			return nil
+		case ofNobody:
+			return c.refuseStream(h)
 		}
 		c.passed = h.Stream
 	}
@@ -404,21 +421,38 @@ type whose int
 const (
 	ofInnerServer whose = iota
 	onFastPath
-	refused
+	ofNobody
 )
 
-// begin finds out who serves the stream of the fields that were read.
-func (c *h2Conn) begin(h wire.FrameHead) whose {
-	if h.Flags&wire.FlagEndStream != 0 && c.take(h.Stream) {
+// begin finds out who serves the stream of the fields that were read. One that
+// depends on itself is for the inner server to refuse.
+func (c *h2Conn) begin(h wire.FrameHead, priority []byte) whose {
+	ofItself := priority != nil && binary.BigEndian.Uint32(priority)&maxWindow == h.Stream
+	if h.Flags&wire.FlagEndStream != 0 && !ofItself && c.take(h.Stream) {
 		return onFastPath
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.taken)+len(c.others) >= c.p.settings.Limits.Streams && !c.ending {
-		return refused
+		return ofNobody
 	}
 	c.others[h.Stream] = struct{}{}
 	return ofInnerServer
+}
+
+// refuseStream says no to one stream too many.
+func (c *h2Conn) refuseStream(h wire.FrameHead) error {
+	if len(c.refused) >= c.p.settings.Limits.Streams {
+		return c.refuse(wire.CodeEnhanceYourCalm)
+	}
+	if h.Flags&wire.FlagEndStream == 0 {
+		if c.refused == nil {
+			c.refused = make(map[uint32]bool)
+		}
+		c.refused[h.Stream] = true
+	}
+	_, _ = c.Conn.Write(wire.AppendReset(nil, h.Stream, wire.CodeRefused))
+	return nil
 }
 
 // fragment takes the next frame out of what was read. What it returns is good
