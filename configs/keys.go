@@ -101,7 +101,7 @@ func Keys() []Key {
 			Doc: "Connections per upstream host, used and unused. Requests beyond it wait for one.",
 			at:  func(c *Config) setting { return count(&c.Upstream.MaxPerHost, 1, 1_000_000) }},
 		{Name: "upstream.http2",
-			Doc: "Use HTTP/2 with upstreams that offer it.",
+			Doc: "Use HTTP/2 with upstreams that offer it, for requests with a body and others that are not plain. Plain ones go over HTTP/1.1 connections, or over HTTP/2 where an upstream speaks nothing else.",
 			at:  func(c *Config) setting { return boolean(&c.Upstream.HTTP2) }},
 
 		{Name: "limits.connections",
@@ -114,7 +114,7 @@ func Keys() []Key {
 			Doc: "How long a client may take to send a request's head, or its TLS handshake.",
 			at:  func(c *Config) setting { return duration(&c.Limits.HeadTimeout, time.Millisecond, day) }},
 		{Name: "limits.idle_timeout",
-			Doc: "How long a client connection or a tunnel may stay silent in both directions before it is closed.",
+			Doc: "How long a client connection or a tunnel may stay silent in both directions before it is closed; one that waits for a request, up to a quarter longer.",
 			at:  func(c *Config) setting { return duration(&c.Limits.IdleTimeout, time.Millisecond, day) }},
 		{Name: "limits.write_timeout",
 			Doc: "How long one write to a client may take. A client that stops reading is cut off after it; a stream that goes on for hours is not.",

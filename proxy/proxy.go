@@ -7,7 +7,8 @@
 //	listener -> outer http.Server -> guard.go    who is it, where to
 //	         -> goproxy -> tunnel.go             CONNECT: copy, or decrypt
 //	         -> relay.go                         plain HTTP/1.1, as long as it is that
-//	         -> inner http.Server (h1 and h2)    everything else, one for all tunnels
+//	         -> h2.go                            plain requests of HTTP/2
+//	         -> inner http.Server (h1 and h2)    everything else, for all tunnels
 //	         -> goproxy -> request.go            may they, strip, inject, send, relay
 //	         -> roundtrip.go                     over the relays' pool, or a transport
 //
