@@ -159,7 +159,8 @@ func (p *paths) have(t *testing.T, w *world, talk func(open func(protocols ...st
 	a.Answered = talk(func(protocols ...string) net.Conn {
 		return w.secure(w.open(p.up.authority(host)), host, protocols...)
 	})
-	w.event(isConnect) // the last of the tunnel's
+	w.event(isConnect)
+	w.proxy.WaitForHandlers() // over HTTP/2 they may be later
 
 	p.mu.Lock()
 	for _, asked := range p.asked {

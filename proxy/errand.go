@@ -28,7 +28,7 @@ type errand struct {
 	hint func() error // passes on an answer that is not the final one
 	watch
 	*workspace
-	desks *sync.Pool // where that is from
+	pool *sync.Pool // of workspaces, to which it returns
 }
 
 // workspace is what one exchange needs. A tunnel that rests has none.
@@ -49,13 +49,13 @@ type workspace struct {
 // fits in, head and body.
 const workspaceSize = 32 << 10
 
-// smallWorkspace is that for a stream of HTTP/2, of which one client may have many:
+// smallWorkspaceSize is that for a stream of HTTP/2, of which one client may have many:
 // a piece of a body and a head fit in.
-const smallWorkspace = 20 << 10
+const smallWorkspaceSize = 20 << 10
 
 var (
 	workspaces      = newWorkspaces(workspaceSize)
-	smallWorkspaces = newWorkspaces(smallWorkspace)
+	smallWorkspaces = newWorkspaces(smallWorkspaceSize)
 )
 
 func newWorkspaces(size int) sync.Pool {
@@ -70,7 +70,7 @@ func newWorkspaces(size int) sync.Pool {
 
 func (f *errand) release() {
 	f.x, f.parsed = exchange{}, nil // they hold the tunnel
-	f.desks.Put(f.workspace)
+	f.pool.Put(f.workspace)
 	f.workspace = nil
 }
 
@@ -85,7 +85,7 @@ func (t *tunnel) isNamed(host []byte) bool {
 // admit begins the exchange and its record, and says whether the fast path may have
 // it: what is denied or not ready to be sent is the ordinary path's.
 func (f *errand) admit(ix *policy.Index, began time.Time, protocol string) bool {
-	if !f.begin(began, protocol) || f.x.admit(ix, methodName(f.request.Method), f.field("attache-connection")) != nil {
+	if f.p.upstream.only2.has(f.t.authority) || !f.begin(began, protocol) || f.x.admit(ix, methodName(f.request.Method), f.field("attache-connection")) != nil {
 		return false
 	}
 	f.x.ctx = f.ctx
@@ -177,6 +177,7 @@ func (f *errand) fetch(strips *policy.StripSet) (*wire.Conn, *problem, bool) {
 	began := time.Now()
 	c, err := f.send(strips)
 	if errors.Is(err, errOtherProtocol) {
+		f.p.upstream.only2.add(f.t.authority)
 		f.record.drop()
 		return nil, nil, false
 	}

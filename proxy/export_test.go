@@ -6,3 +6,6 @@ func (p *Proxy) AssumeHTTP1(authority string) { p.upstream.speak11.add(authority
 // LearnNoOrigin has the proxy never know that, and so keeps the ordinary path off
 // the pool.
 func (p *Proxy) LearnNoOrigin() { p.upstream.speak11.due.Resize(0) }
+
+// WaitForHandlers waits until nothing is under way, of clients that have left.
+func (p *Proxy) WaitForHandlers() { p.handlers.Wait() }

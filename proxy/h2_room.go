@@ -17,15 +17,17 @@ import (
 // room that there is. The inner server may think that there is more, by the debt at
 // most; what it sends then is held, and goes out before anything else does.
 type h2Room struct {
-	mu      sync.Mutex  // guards what follows, and what h2Conn says
-	window  int64       // room on the connection
-	debt    int64       // what of it the fast path used since the client last granted some
-	initial int64       // room of a stream at its beginning
-	queue   []*h2Stream // those that wait for room on the connection, in turn
+	moved chan struct{} // says that there is room for what is held, or nothing held
+	freed chan struct{} // says that less is held
+
+	mu      sync.Mutex           // guards what follows, and what h2Conn says
+	taken   map[uint32]*h2Stream // streams of the fast path whose client waits for an answer
+	window  int64                // room on the connection
+	debt    int64                // what of it the fast path used and no grant has made up for
+	initial int64                // room of a stream at its beginning
+	queue   []*h2Stream          // those that wait for room on the connection, in turn
 	held    []heldFrame
-	holding int           // bytes of data in held
-	moved   chan struct{} // says that there is room for what is held
-	freed   chan struct{} // says that less is held
+	holding int // bytes of data in held
 }
 
 // heldFrame is a frame of the inner server that has to wait, or what is left of it.
@@ -45,10 +47,11 @@ const (
 
 func newH2Room() h2Room {
 	return h2Room{
-		window:  wire.InitialWindow,
-		initial: wire.InitialWindow,
 		moved:   make(chan struct{}, 1),
 		freed:   make(chan struct{}, 1),
+		taken:   make(map[uint32]*h2Stream),
+		window:  wire.InitialWindow,
+		initial: wire.InitialWindow,
 	}
 }
 
@@ -62,22 +65,21 @@ func poke(c chan struct{}) {
 
 // grant adds to the room of the connection. What it returns is the inner server's.
 // It says no to more than there can be.
-func (r *h2Room) grant(n int64) (pass int64, ok bool) {
+func (r *h2Room) grant(n int64) (forInner int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.window+n > maxWindow {
 		return 0, false
 	}
 	r.window += n
-	r.debt -= n
-	pass = max(-r.debt, 0)
-	r.debt += pass
-	r.next()
-	return pass, true
+	kept := min(n, r.debt)
+	r.debt -= kept
+	r.wakeNext()
+	return n - kept, true
 }
 
-// next wakes whose turn it is.
-func (r *h2Room) next() {
+// wakeNext wakes whose turn it is. It is called with mu held.
+func (r *h2Room) wakeNext() {
 	switch {
 	case len(r.held) > 0:
 		poke(r.moved)
@@ -86,15 +88,52 @@ func (r *h2Room) next() {
 	}
 }
 
-// setInitial changes the room of all streams (RFC 9113, section 6.9.2).
-func (c *h2Conn) setInitial(n int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range c.taken {
-		s.window += n - c.initial
+// grantStream adds to the room of a stream, if it is one of the fast path. One that
+// is granted nothing, or more than there can be, is ended.
+func (r *h2Room) grantStream(id uint32, n int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.taken[id]
+	switch {
+	case s == nil:
+		return false
+	case n == 0:
+		s.abandon(wire.CodeProtocol)
+	case s.window+n > maxWindow:
+		s.abandon(wire.CodeFlowControl)
+	}
+	s.window += n
+	poke(s.moved)
+	return true
+}
+
+// setInitial changes the room of all streams (RFC 9113, section 6.9.2). It is called
+// with mu held.
+func (r *h2Room) setInitial(n int64) {
+	for _, s := range r.taken {
+		s.window += n - r.initial
 		poke(s.moved)
 	}
-	c.initial = n
+	r.initial = n
+}
+
+// has tells whether a stream is one of the fast path, and its client waits.
+func (r *h2Room) has(id uint32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.taken[id] != nil
+}
+
+// abandon ends a stream whose client wants no answer any more, if it is one of the
+// fast path.
+func (r *h2Room) abandon(id uint32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.taken[id]
+	if s != nil {
+		s.abandon(wire.CodeNone)
+	}
+	return s != nil
 }
 
 // reserve takes up to so much room for a stream. Where the connection has none, the
@@ -121,12 +160,12 @@ func (r *h2Room) reserve(s *h2Stream, most int64) int64 {
 	return n
 }
 
-// unqueue lets the next one have its turn.
+// unqueue lets the next one have its turn. It is called with mu held.
 func (r *h2Room) unqueue(s *h2Stream) {
 	if at := slices.Index(r.queue, s); at >= 0 {
 		r.queue = slices.Delete(r.queue, at, at+1)
 	}
-	r.next()
+	r.wakeNext()
 }
 
 func (r *h2Room) giveUp(s *h2Stream) {
@@ -168,7 +207,7 @@ func (r *h2Room) unhold() (frame []byte, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.held) == 0 {
-		r.next()
+		r.wakeNext()
 		return nil, false
 	}
 	f := &r.held[0]
@@ -208,7 +247,7 @@ func (r *h2Room) unholdAll(stream uint32) (dropped int) {
 	})
 	r.holding -= dropped
 	poke(r.freed)
-	r.next()
+	poke(r.moved)
 	return dropped
 }
 
@@ -222,7 +261,8 @@ func (r *h2Room) firstHeld() uint32 {
 	return r.held[0].stream
 }
 
-func (r *h2Room) isFull() bool {
+// holdsMuch tells whether no more should come to be held.
+func (r *h2Room) holdsMuch() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.holding > maxHeld
@@ -248,9 +288,9 @@ func (p *patience) end() {
 	p.timer = nil
 }
 
-// await is reserve that waits, unless it is for nothing.
+// await is reserve that waits.
 func (c *h2Conn) await(s *h2Stream, most int, wait *patience) (int, error) {
-	for most > 0 {
+	for {
 		if n := c.reserve(s, int64(most)); n > 0 {
 			return int(n), nil
 		}
@@ -266,5 +306,4 @@ func (c *h2Conn) await(s *h2Stream, most int, wait *patience) (int, error) {
 		c.giveUp(s)
 		return 0, err
 	}
-	return 0, nil
 }

@@ -2,17 +2,14 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
 
-	"attache"
 	"attache/policy"
 	"attache/wire"
 )
@@ -40,9 +37,8 @@ var noWatch = func() chan struct{} {
 // take begins a stream with the fields that were read, where they are a plain
 // request that gets a credential. Otherwise nothing has happened.
 func (c *h2Conn) take(id uint32) bool {
-	defer c.contain()
 	began := time.Now()
-	if c.listed > c.maxList() || c.t.isDraining() || c.p.upstream.only2.has(c.t.authority) {
+	if c.listed > c.maxList || c.t.isDraining() {
 		return false
 	}
 	s := c.stream()
@@ -51,32 +47,25 @@ func (c *h2Conn) take(id uint32) bool {
 	}
 	ix := c.p.with.Index()
 	if !s.parse(c) || !s.admit(ix, began, "HTTP/2.0") || !c.p.beginRelay() {
-		s.rest()
+		s.retire()
 		return false
 	}
 	s.strips = ix.Strips(s.x.integration)
-	if !c.enter(s, id) {
+	if !c.register(s, id) {
 		c.p.endRelay()
-		s.rest()
+		s.retire()
 		return false
 	}
 	go s.serve()
 	return true
 }
 
-// contain ends a connection whose reader panics, and nothing else.
-func (c *h2Conn) contain() {
-	if v := recover(); v != nil {
-		c.p.with.Log.Error("a connection ended in a panic", "panic_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
-		_ = c.shut()
-	}
-}
-
 // stream is one to be used, if there may be one more.
 func (c *h2Conn) stream() *h2Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.isSettling() || c.ending || c.closed || c.busy >= c.p.settings.Limits.Streams || len(c.taken)+len(c.others) >= c.p.settings.Limits.Streams {
+	if c.table.isSettling() || c.ending || c.closed || c.isFull() ||
+		c.busy >= c.p.settings.Limits.Streams { // some may not have sent all of their answers
 		return nil
 	}
 	c.busy++
@@ -86,7 +75,7 @@ func (c *h2Conn) stream() *h2Stream {
 		return s
 	}
 	s := &h2Stream{
-		errand: errand{p: c.p, t: c.t, desks: &smallWorkspaces, slow: func() {}},
+		errand: errand{p: c.p, t: c.t, pool: &smallWorkspaces, slow: func() {}},
 		conn:   c,
 		moved:  make(chan struct{}, 1),
 	}
@@ -95,8 +84,8 @@ func (c *h2Conn) stream() *h2Stream {
 	return s
 }
 
-// enter makes s the stream of that number, unless there are to be none any more.
-func (c *h2Conn) enter(s *h2Stream, id uint32) bool {
+// register makes s the stream of that number, unless there are to be none any more.
+func (c *h2Conn) register(s *h2Stream, id uint32) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending || c.closed {
@@ -111,31 +100,26 @@ func (c *h2Conn) enter(s *h2Stream, id uint32) bool {
 // maxIdleStreams is how many are kept to be used again.
 const maxIdleStreams = 16
 
-// rest ends the use of s, and the connection, if that waited for it.
-func (s *h2Stream) rest() {
+// retire ends the use of s, and the connection, if that waited for it.
+func (s *h2Stream) retire() {
 	if s.workspace != nil {
 		s.release()
 	}
 	c := s.conn
-	c.mu.Lock()
-	c.busy--
-	c.rested = time.Now()
-	if s.ctx.Err() == nil && len(c.idle) < maxIdleStreams {
-		c.idle = append(c.idle, s)
-	} else {
-		s.end()
-	}
-	last := c.closed && c.busy == 0
-	c.mu.Unlock()
-	if last {
-		_ = c.shut()
-	}
+	c.lessBusy(func() {
+		c.rested = time.Now()
+		if s.ctx.Err() == nil && len(c.idle) < maxIdleStreams {
+			c.idle = append(c.idle, s)
+		} else {
+			s.end()
+		}
+	})
 }
 
 // parse makes a head of HTTP/1.1 of the request, and of that what the relay works
 // with. It says no where the request is not plain, or for somebody else.
 func (s *h2Stream) parse(c *h2Conn) bool {
-	s.workspace, _ = s.desks.Get().(*workspace)
+	s.workspace, _ = s.pool.Get().(*workspace)
 	var method, path, authority, scheme string
 	pseudo := 0
 	for _, f := range c.fields {
@@ -163,7 +147,7 @@ func (s *h2Stream) parse(c *h2Conn) bool {
 		if f.Name == "cookie" { // it may come in pieces (RFC 9113, section 8.2.3)
 			cookies++
 		}
-		if in, ok = wire.AppendRequestField(in, f.Name, f.Value); !ok || cookies > 1 || len(in) > smallWorkspace/2 {
+		if in, ok = wire.AppendRequestField(in, f.Name, f.Value); !ok || cookies > 1 || len(in) > smallWorkspaceSize/2 {
 			return false
 		}
 	}
@@ -188,11 +172,11 @@ func (s *h2Stream) abandon(wrong wire.Code) {
 // serve sends the request on and its answer back.
 func (s *h2Stream) serve() {
 	defer s.p.endRelay()
-	defer s.rest()
+	defer s.retire()
 	defer s.contain()
 	defer s.record.finish()
 	c, why, ok := s.fetch(s.strips)
-	s.open()
+	s.conn.awaitSettings(s.ctx)
 	switch {
 	case !ok:
 		s.detour()
@@ -201,42 +185,32 @@ func (s *h2Stream) serve() {
 	default:
 		s.answer(c)
 	}
-	s.forget()
-}
-
-// open waits for the inner server's settings, which come before any answer.
-func (s *h2Stream) open() {
-	select {
-	case <-s.conn.opened:
-	case <-s.ctx.Done():
-	}
 }
 
 // contain is as for a relay. A stream that ended in a panic is not used again.
 func (s *h2Stream) contain() {
 	if v := recover(); v != nil {
-		s.p.with.Log.Error("a stream ended in a panic", "panic_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		s.p.panicked("a stream", v)
 		s.end()
 		s.reset(wire.CodeInternal)
 		s.workspace = nil
 	}
 }
 
-// forget: the client waits for nothing any more.
-func (s *h2Stream) forget() {
+// forget: the client waits for nothing any more. It returns what that has done
+// wrong.
+func (s *h2Stream) forget() wire.Code {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	delete(s.conn.taken, s.id)
+	return s.wrong
 }
 
 // reset ends the stream without an answer, or inside it. To one that has ended it
 // for a reason of its own, the client is told nothing.
 func (s *h2Stream) reset(code wire.Code) {
-	s.forget()
+	wrong := s.forget()
 	s.record.finish()
-	s.conn.mu.Lock()
-	wrong := s.wrong
-	s.conn.mu.Unlock()
 	switch {
 	case wrong != wire.CodeNone:
 		code = wrong
@@ -251,7 +225,7 @@ func (s *h2Stream) block(out []byte) []byte {
 	out = append(out, make([]byte, wire.FrameHeadSize)...)
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	if s.conn.small {
+	if s.conn.table.none {
 		out = append(out, wire.EmptyTable)
 	}
 	return out
@@ -285,7 +259,7 @@ func appendHeader(block []byte, h http.Header) []byte {
 }
 
 func (s *h2Stream) sendHint() error {
-	s.open()
+	s.conn.awaitSettings(s.ctx)
 	out := s.appendHead(s.block(s.out[:0]))
 	return s.write(wire.SealHeaders(out, 0, s.id, 0))
 }
@@ -368,7 +342,7 @@ func (s *h2Stream) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
 		case failed != nil:
 			return nil, failed
 		case err == io.EOF:
-			return s.finish(out, at, b), nil
+			return s.appendEnd(out, at, b), nil
 		case n == 0:
 			out = out[:at]
 		}
@@ -395,10 +369,12 @@ func (s *h2Stream) fit(out []byte, at int) ([]byte, int, error) {
 		data := len(out) - at - wire.FrameHeadSize
 		n := int(s.conn.reserve(s, int64(data)))
 		if n == 0 && data > 0 {
-			if err := s.write(out[:at]); err != nil {
-				return nil, 0, err
+			if at > 0 {
+				if err := s.write(out[:at]); err != nil {
+					return nil, 0, err
+				}
+				out, at = out[at:], 0
 			}
-			out, at = out[at:], 0
 			var err error
 			if n, err = s.conn.await(s, data, &wait); err != nil {
 				return nil, 0, err
@@ -415,8 +391,8 @@ func (s *h2Stream) fit(out []byte, at int) ([]byte, int, error) {
 	}
 }
 
-// finish makes what out holds from there on the last data, with what follows it.
-func (s *h2Stream) finish(out []byte, at int, b body) []byte {
+// appendEnd makes what out holds from there on the last data, with what follows it.
+func (s *h2Stream) appendEnd(out []byte, at int, b body) []byte {
 	h := wire.FrameHead{Type: wire.FrameData, Length: len(out) - at - wire.FrameHeadSize, Stream: s.id}
 	end := len(out)
 	out = s.block(out)
@@ -433,9 +409,6 @@ func (s *h2Stream) finish(out []byte, at int, b body) []byte {
 
 // write sends frames. A client that cannot be written to is given up.
 func (s *h2Stream) write(b []byte) error {
-	if len(b) == 0 {
-		return nil
-	}
 	_, err := s.conn.Conn.Write(b)
 	if err != nil {
 		_ = s.conn.shut()
@@ -469,7 +442,7 @@ func isTrailer(name string) bool { return isRelayed(name) && httpguts.ValidTrail
 // fail answers in the upstream's place.
 func (s *h2Stream) fail(why problem) {
 	resp := s.x.fail(why, &http.Request{Method: s.record.Method})
-	if why.code == attache.CodeClientGone {
+	if why.code == clientGone.code {
 		s.reset(wire.CodeCancel)
 		return
 	}
@@ -489,16 +462,15 @@ func (s *h2Stream) fail(why problem) {
 			s.breakOff()
 			return
 		}
-		out = s.finish(out, at, body{})
+		out = s.appendEnd(out, at, body{})
 	}
 	s.sendLast(out)
 }
 
-// detour is for an origin that wants HTTP/2 alone, which that turned out now: the
-// inner server has passed the stream's number, and gets the request over a
-// connection of its own.
+// detour is for an origin that, as it now turns out, speaks HTTP/2 alone. The inner
+// server has passed that stream's number, so it gets the request over a connection
+// of its own.
 func (s *h2Stream) detour() {
-	s.p.upstream.only2.add(s.t.authority)
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	c := &wire.Conn{Conn: ours}
@@ -516,7 +488,7 @@ func (s *h2Stream) detour() {
 		s.reset(wire.CodeInternal)
 		return
 	}
-	for k := range hopByHop {
+	for k := range hopByHop { // the rest has been seen to by the inner server
 		s.parsed.Header.Del(k)
 	}
 	b, out := s.begunOdd(s.block(s.out[:0]))

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/binary"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 // Write implements [net.Conn] for the inner server, whose frames go out whole, and
 // a header block in one piece.
 func (c *h2Conn) Write(p []byte) (int, error) {
-	for c.isFull() {
+	for c.holdsMuch() {
 		select {
 		case <-c.freed:
 		case <-c.ctx.Done():
@@ -55,7 +56,7 @@ func (c *h2Conn) whole(p []byte) []byte {
 			whole = at
 		}
 	}
-	c.partial = append([]byte(nil), p[whole:]...)
+	c.partial = bytes.Clone(p[whole:])
 	return p[:whole]
 }
 
@@ -66,15 +67,17 @@ func (c *h2Conn) passes(h wire.FrameHead, frame []byte) (instead []byte, ok bool
 	case h.Type == wire.FrameGoAway && h.Length >= 8:
 		return c.goodbye(frame), false
 	case h.Type == wire.FrameSettings && h.Flags&wire.FlagAck != 0:
-		c.acknowledged()
-	case h.Type == wire.FrameReset || h.Flags&wire.FlagEndStream != 0 && h.Type <= wire.FrameHeaders:
-		c.over(h.Stream)
+		c.mu.Lock()
+		c.table.acknowledged()
+		c.mu.Unlock()
+	case h.Type == wire.FrameReset || h.Flags&wire.FlagEndStream != 0 && (h.Type == wire.FrameData || h.Type == wire.FrameHeaders):
+		c.answered(h.Stream)
 	}
-	if h.Type != wire.FrameData { // of data nothing is held unless there is no room
+	if h.Type != wire.FrameData {
 		if h.Stream == 0 || !c.holds(h.Stream) {
 			return nil, true
 		}
-		c.holdBack(heldFrame{stream: h.Stream, other: append([]byte(nil), frame...)})
+		c.holdBack(heldFrame{stream: h.Stream, other: bytes.Clone(frame)})
 		return nil, false
 	}
 	data := frame[wire.FrameHeadSize:] // which net/http does not pad
@@ -85,9 +88,9 @@ func (c *h2Conn) passes(h wire.FrameHead, frame []byte) (instead []byte, ok bool
 	if n > 0 {
 		instead = append(wire.FrameHead{Type: wire.FrameData, Length: n, Stream: h.Stream}.Append(nil), data[:n]...)
 	}
-	rest := heldFrame{stream: h.Stream, data: append([]byte(nil), data[n:]...), flags: h.Flags}
-	if len(rest.data) == 0 {
-		rest.other = append([]byte(nil), frame...)
+	rest := heldFrame{stream: h.Stream, data: bytes.Clone(data[n:]), flags: h.Flags}
+	if len(rest.data) == 0 { // an end needs no room, but waits for the data before it
+		rest.other = bytes.Clone(frame)
 	}
 	c.holdBack(rest)
 	return instead, false
@@ -98,7 +101,7 @@ func (c *h2Conn) holdBack(f heldFrame) {
 	c.hold(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.flushing {
+	if !c.flushing && c.p.enter() {
 		c.flushing = true
 		c.busy++
 		go c.flush()
@@ -108,6 +111,13 @@ func (c *h2Conn) holdBack(f heldFrame) {
 // flush sends what is held, as the client grants room for it. A stream that waits
 // for too long for that is ended, on both sides.
 func (c *h2Conn) flush() {
+	defer c.p.handlers.Done()
+	defer func() {
+		if v := recover(); v != nil {
+			c.p.panicked("a connection", v)
+			_ = c.shut()
+		}
+	}()
 	wait := patience{limit: c.p.settings.Limits.WriteTimeout}
 	defer wait.end()
 	for {
@@ -127,7 +137,9 @@ func (c *h2Conn) flush() {
 		select {
 		case <-c.moved:
 		case <-wait.over():
-			c.endHeld(c.firstHeld())
+			if stream := c.firstHeld(); stream != 0 {
+				c.endHeld(stream)
+			}
 			wait.end()
 		case <-c.ctx.Done():
 			c.flushed()
@@ -137,45 +149,23 @@ func (c *h2Conn) flush() {
 }
 
 // flushed ends the work of flush.
-func (c *h2Conn) flushed() {
-	c.mu.Lock()
-	c.flushing = false
-	c.busy--
-	last := c.closed && c.busy == 0
-	c.mu.Unlock()
-	if last {
-		_ = c.shut()
-	}
-}
+func (c *h2Conn) flushed() { c.lessBusy(func() { c.flushing = false }) }
 
 // endHeld ends a stream of the inner server, of which something is held.
 func (c *h2Conn) endHeld(stream uint32) {
 	dropped := c.unholdAll(stream)
-	c.over(stream)
-	c.inject(append(wire.AppendReset(nil, stream, wire.CodeCancel), windowUpdate(dropped)...))
+	c.answered(stream)
+	reset := wire.AppendReset(nil, stream, wire.CodeCancel)
+	if dropped > 0 {
+		c.inject(append(reset, windowUpdate(dropped)...))
+	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	_ = c.send(wire.AppendReset(nil, stream, wire.CodeCancel))
+	_ = c.send(reset)
 }
 
-// windowUpdate grants that much on the connection; nothing is no grant.
-func windowUpdate(n int) []byte {
-	if n == 0 {
-		return nil
-	}
-	b := wire.FrameHead{Type: wire.FrameWindowUpdate, Length: 4}.Append(nil)
-	return binary.BigEndian.AppendUint32(b, uint32(n))
-}
-
-// inject has the inner server read something that the client has not sent.
-func (c *h2Conn) inject(frames []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.injected = append(c.injected, frames...)
-	_ = c.Conn.SetReadDeadline(past)
-}
-
-// send writes to the client. One that cannot be written to is given up.
+// send writes what is the inner server's to the client, with writing held. A client
+// that cannot be written to is given up.
 func (c *h2Conn) send(b []byte) error {
 	if len(b) == 0 {
 		return nil
@@ -184,7 +174,10 @@ func (c *h2Conn) send(b []byte) error {
 	if err != nil {
 		_ = c.shut()
 	}
-	c.first.Do(func() { close(c.opened) }) // these are the inner server's settings
+	if !c.greeted { // these are its settings
+		c.greeted = true
+		close(c.settled)
+	}
 	return err
 }
 
@@ -192,7 +185,7 @@ func (c *h2Conn) send(b []byte) error {
 // streams on the fast path. Those that are before the last of them, and that the
 // inner server will not serve, are refused.
 func (c *h2Conn) goodbye(frame []byte) []byte {
-	frame = append([]byte(nil), frame...)
+	frame = bytes.Clone(frame)
 	served := binary.BigEndian.Uint32(frame[wire.FrameHeadSize:])
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -248,7 +241,7 @@ func (c *h2Conn) shut() error {
 // SetReadDeadline implements [net.Conn]. When to give up is decided by Read.
 func (c *h2Conn) SetReadDeadline(time.Time) error { return nil }
 
-// SetDeadline implements [net.Conn].
+// SetDeadline implements [net.Conn]. It is not the inner server's to set.
 func (c *h2Conn) SetDeadline(time.Time) error { return nil }
 
 // SetWriteDeadline implements [net.Conn]. Sockets have their own.

@@ -2,21 +2,23 @@ package proxy
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// origins are those that are known to speak HTTP/1.1, by authority.
+// origins are those of which one thing is known, by authority: for a while, and then
+// that is found out again.
 type origins struct {
-	mu  sync.Mutex // guards due
-	due *simplelru.LRU[string, time.Time]
+	some atomic.Bool // there has been one
+	mu   sync.Mutex  // guards due
+	due  *simplelru.LRU[string, time.Time]
 }
 
 const (
 	maxOrigins = 4096
-	// recheckAfter is when one request goes over the transport again, which finds
-	// out whether the origin offers HTTP/2 by now.
+	// recheckAfter is when one request is sent as if nothing were known.
 	recheckAfter = 5 * time.Minute
 )
 
@@ -28,6 +30,9 @@ func newOrigins() *origins {
 // has tells whether the origin is one of them, unless the request of who asks is
 // the one that is to find that out again.
 func (o *origins) has(authority string) bool {
+	if !o.some.Load() {
+		return false
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	due, ok := o.due.Get(authority)
@@ -47,6 +52,7 @@ func (o *origins) add(authority string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.due.Add(authority, time.Now().Add(recheckAfter))
+	o.some.Store(true)
 }
 
 // remove is for one of which that is not known, or no longer.

@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"time"
 
 	"attache/wire"
 )
 
-// relay is the fast path: it serves the requests of a tunnel, for as long as
+// relay is the fast path of a client that speaks HTTP/1.1 (see h2.go for HTTP/2): it serves the requests of a tunnel, for as long as
 // they are plain HTTP/1.1 and get a credential, without a goroutine, a map or a
 // parsed header for any of them. It decides with what the ordinary path decides
 // with (exchange.admit), injects with the same injector and leaves the same event.
@@ -33,7 +34,7 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 		return
 	}
 	defer p.endRelay()
-	f := &relay{errand: errand{p: p, t: t, desks: &workspaces}, conn: conn}
+	f := &relay{errand: errand{p: p, t: t, pool: &workspaces}, conn: conn}
 	defer f.contain()
 	f.ctx, f.end = context.WithCancel(p.base)
 	defer f.end()
@@ -60,16 +61,21 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 	_ = conn.Close()
 }
 
-// contain keeps a panic from ending more than this tunnel, as net/http does. What
-// it says may hold anything, and is not logged.
+// contain keeps a panic from ending more than this tunnel.
 func (f *relay) contain() {
 	if v := recover(); v != nil {
-		f.p.with.Log.Error("a tunnel ended in a panic", "panic_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		f.p.panicked("a tunnel", v)
 		_ = f.conn.Close()
 		if f.workspace != nil && f.record.emit != nil {
 			f.record.finish()
 		}
 	}
+}
+
+// panicked logs what ended in a panic that is contained, as net/http does. What it
+// says may hold anything, and is not logged.
+func (p *Proxy) panicked(what string, v any) {
+	p.with.Log.Error(what+" ended in a panic", "panic_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 }
 
 // outcome is what follows a request.
@@ -90,11 +96,12 @@ func (f *relay) rest(until time.Time) bool {
 	if !f.t.rest(until) {
 		return false
 	}
+	runtime.Gosched() // when the others have had their turn, it may be there
 	n, err := f.conn.Read(f.first[:])
 	if !f.t.wake() || err != nil && n == 0 {
 		return false
 	}
-	f.workspace, _ = f.desks.Get().(*workspace)
+	f.workspace, _ = f.pool.Get().(*workspace)
 	f.in = append(f.in[:0], f.first[:n]...)
 	return true
 }

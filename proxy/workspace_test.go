@@ -14,7 +14,7 @@ func TestAWorkspaceKeepsItsSize(t *testing.T) {
 	client, conn := net.Pipe()
 	defer client.Close()
 	p := &Proxy{settings: Settings{}.withDefaults()}
-	f := &relay{conn: conn, errand: errand{p: p, desks: &workspaces, t: &tunnel{authority: "a:443", target: attache.Target{Host: "a", Port: 443}}}}
+	f := &relay{conn: conn, errand: errand{p: p, pool: &workspaces, t: &tunnel{authority: "a:443", target: attache.Target{Host: "a", Port: 443}}}}
 	f.workspace, _ = workspaces.Get().(*workspace)
 	f.in = f.in[:0]
 	request := append([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"), "some data"...)
