@@ -29,7 +29,7 @@ const (
 	FrameContinuation = 0x9
 )
 
-// The flags of frames.
+// The flags of frames (RFC 9113, section 6).
 const (
 	FlagAck        = 0x1 // of SETTINGS
 	FlagEndStream  = 0x1
@@ -61,8 +61,9 @@ const (
 	SettingInitialWindowSize = 0x4
 )
 
-// What the specification has before any settings came.
+// What holds before any settings came (RFC 9113, section 6.5.2).
 const (
+	MaxFrame      = 1 << 14 // how much every peer takes in one frame (section 4.2)
 	InitialTable  = 4096
 	InitialWindow = 1<<16 - 1
 )
@@ -116,7 +117,7 @@ func AppendStatus(b []byte, status int) []byte {
 }
 
 // AppendField appends a field to a header block, its name in lower case, as HTTP/2
-// has it.
+// has it (RFC 9113, section 8.2).
 func AppendField[T []byte | string](b []byte, name, value T) []byte {
 	b = appendSize(append(b, 0), len(name))
 	for i := range len(name) {
@@ -139,7 +140,7 @@ func appendSize(b []byte, n int) []byte {
 	return binary.AppendUvarint(append(b, most), uint64(n-most))
 }
 
-// AppendReset appends a frame that ends a stream.
+// AppendReset appends a frame that ends a stream (RFC 9113, section 6.4).
 func AppendReset(b []byte, stream uint32, why Code) []byte {
 	b = FrameHead{Type: FrameReset, Stream: stream, Length: 4}.Append(b)
 	return binary.BigEndian.AppendUint32(b, uint32(why))
@@ -173,63 +174,4 @@ func SealHeaders(b []byte, at int, stream uint32, flags byte) []byte {
 	h.Flags |= FlagEndHeaders
 	h.Put(b[at:])
 	return b
-}
-
-// MaxFrame is how much every peer takes in one frame.
-const MaxFrame = 1 << 14
-
-// AppendRequestLine appends the request line of HTTP/1.1 and the Host that say what
-// the pseudo-header fields of an HTTP/2 request do. It says no where one of them is
-// empty, or would end its place in the line. The parser looks at the rest.
-func AppendRequestLine(b []byte, method, path, authority string) ([]byte, bool) {
-	b, method1 := appendWord(b, method)
-	b, path1 := appendWord(append(b, ' '), path)
-	b, authority1 := appendWord(append(b, " HTTP/1.1\r\nHost: "...), authority)
-	return append(b, "\r\n"...), method1 && path1 && authority1
-}
-
-func appendWord(b []byte, word string) ([]byte, bool) {
-	for i := range len(word) {
-		if word[i] <= ' ' || word[i] >= 0x7f {
-			return b, false
-		}
-	}
-	return append(b, word...), word != ""
-}
-
-// AppendRequestField appends a field of an HTTP/2 request as a line of HTTP/1.1,
-// its name in the usual case. It says no to what would not mean the same there: a
-// name that is not all lower case, a value with anything but text or with white
-// space around it, and the fields that HTTP/2 has not or has otherwise.
-func AppendRequestField(b []byte, name, value string) ([]byte, bool) {
-	if len(name) == 0 || !isFieldText(value) {
-		return b, false
-	}
-	switch name {
-	case "host", "connection", "keep-alive", "proxy-connection", "content-length":
-		return b, false
-	}
-	upper := true
-	for i := range len(name) {
-		c := name[i]
-		if classes[c]&isToken == 0 || 'A' <= c && c <= 'Z' {
-			return b, false
-		}
-		if upper && 'a' <= c && c <= 'z' {
-			c -= 'a' - 'A'
-		}
-		upper = c == '-'
-		b = append(b, c)
-	}
-	b = append(append(b, ": "...), value...)
-	return append(b, "\r\n"...), true
-}
-
-func isFieldText(s string) bool {
-	for i := range len(s) {
-		if classes[s[i]]&isText == 0 {
-			return false
-		}
-	}
-	return s == "" || s[0] > ' ' && s[len(s)-1] > ' '
 }

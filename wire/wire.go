@@ -1,6 +1,7 @@
 // Package wire holds the parts of the fast path: strict HTTP/1.1 heads
 // (RFC 9112), bodies, and a pool of upstream connections that needs no
-// goroutine for any of them.
+// goroutine for any of them; and of HTTP/2 (RFC 9113) what it takes to stand between
+// two who speak it: frames, and header blocks that depend on no table (RFC 7541).
 //
 // It is strict so that it need not be clever. A head that every server reads
 // alike is parsed in place; of any other it says [ErrOdd], and whoever asked
