@@ -46,7 +46,7 @@ func (l *limited) Close() error {
 	return l.Listener.Close()
 }
 
-// handover is the inner server's listener: connections are given to it.
+// handover is the listener of an inner server: connections are given to it.
 type handover struct {
 	conns chan net.Conn
 	done  chan struct{}

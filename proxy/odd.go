@@ -12,7 +12,7 @@ import (
 	"attache/wire"
 )
 
-// What an upstream of a relay answers may be correct and not plain: an old
+// What an upstream of the fast path answers may be correct and not plain: an old
 // server's folded lines, a length given twice. Then the request has been sent,
 // and net/http reads the answer, for as long as its connection lives.
 

@@ -109,10 +109,10 @@ type Proxy struct {
 	ids      ids
 
 	tunnels *handover       // to the inner server
-	streams *handover       // to the one for connections of HTTP/2, whose plain requests are taken out before
+	h2Conns *handover       // to the one for what h2.go lets pass
 	base    context.Context // of what Serve does
 
-	handlers sync.WaitGroup // of CONNECTs and plain requests
+	handlers sync.WaitGroup // of CONNECTs, requests and tunnels: all that Serve waits for
 	mu       sync.Mutex     // guards what follows
 	open     map[*tunnel]struct{}
 	relaying int           // tunnels and streams on the fast path
@@ -141,7 +141,7 @@ func New(s Settings, with Collaborators) (*Proxy, error) {
 		upstream: up,
 		ids:      newIDs(),
 		tunnels:  newHandover(),
-		streams:  newHandover(),
+		h2Conns:  newHandover(),
 		open:     map[*tunnel]struct{}{},
 	}
 	p.tls = &tls.Config{
@@ -236,10 +236,13 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	outer.Protocols = new(http.Protocols)
 	outer.Protocols.SetHTTP1(true)
 
+	// There are two inner servers, because that for an h2Conn is told to end first,
+	// leaves idleness to it, and must take what is decrypted already for HTTP/2, which
+	// on a clear tunnel is not spoken.
 	inner, h2 := p.newInner(base), p.newInner(base)
-	h2.IdleTimeout = -1 // an h2Conn sees to it
+	h2.IdleTimeout = -1
 	h2.Protocols = new(http.Protocols)
-	h2.Protocols.SetUnencryptedHTTP2(true) // it is decrypted
+	h2.Protocols.SetUnencryptedHTTP2(true)
 	p.base = base
 
 	failed := make(chan error, 3)
@@ -247,7 +250,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	servers.Go(func() { p.upstream.relays.Run(base) })
 	servers.Go(func() { failed <- outer.Serve(newLimited(ln, l.Connections, l.WriteTimeout)) })
 	servers.Go(func() { failed <- inner.Serve(p.tunnels) })
-	servers.Go(func() { failed <- h2.Serve(p.streams) })
+	servers.Go(func() { failed <- h2.Serve(p.h2Conns) })
 
 	var err error
 	select {

@@ -222,7 +222,7 @@ func (p *Proxy) openEither(ctx context.Context, t *tunnel) {
 }
 
 // openIntercepted finds out whether the client speaks TLS or clear HTTP, shakes
-// hands, and gives the connection to the inner server.
+// hands, and gives the connection to who serves it.
 func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 	limit := p.settings.Limits.HeadTimeout
 	first, err := t.peek(limit)
@@ -254,7 +254,7 @@ func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 	case p.settings.Ordinary || t.otherName:
 		p.handOver(t, conn)
 	case conn.ConnectionState().NegotiatedProtocol == "h2":
-		if c := p.newH2(t, conn); !p.streams.give(c) {
+		if c := p.newH2(t, conn); !p.h2Conns.give(c) {
 			_ = c.shut()
 		}
 	default:

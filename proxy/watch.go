@@ -9,8 +9,9 @@ import (
 	"attache/wire"
 )
 
-// watch notices that the client of a relay leaves while its request is under
-// way. It takes a goroutine, and so begins only when the answer is slow to come.
+// watch notices that the client leaves while its request is under way. For a relay
+// that takes a goroutine, and so begins only when the answer is slow to come; of a
+// stream, the reader of its connection says so (leave).
 type watch struct {
 	watcher chan struct{} // closed when the goroutine has ended; nil: there is none
 	ahead   [1]byte       // what it read of the client's next request
