@@ -45,30 +45,30 @@ type h2Conn struct {
 	begun    bool       // the client's preface was passed on
 	buf      []byte     // what was read and not looked at: from..to
 	from, to int
-	through  int             // bytes of it, or of what follows, that pass as they are
-	skip     int             // and that are for nobody
-	out      []byte          // what passes before that
-	last     uint32          // the last stream that the client has begun
-	passed   uint32          // the last one that the inner server was told of
-	refused  map[uint32]bool // streams that were refused and have not ended
+	through  int      // bytes of it, or of what follows, that pass as they are
+	skip     int      // and that are for nobody
+	out      []byte   // what passes before that
+	last     uint32   // the last stream that the client has begun
+	passed   uint32   // the last one that the inner server was told of
+	refused  []uint32 // streams that were refused and have not ended
 	h2Heads
 
-	writing sync.Mutex // guards what follows, and keeps what the inner server sends in order, held or not
-	partial []byte     // what it sent of a frame, or of a header block, that is not complete
-	greeted bool       // it has sent its settings
+	writing sync.Mutex      // guards what follows, and keeps what the inner server sends in order, held or not
+	partial []byte          // what it sent of a frame, or of a header block, that is not complete
+	greeted bool            // it has sent its settings
+	cut     map[uint32]bool // its streams that were ended here, and it may not know yet
 
 	h2Room                       // whose mu guards what follows, too
 	others   map[uint32]struct{} // streams of the inner server that have not been answered
 	idle     []*h2Stream         // to be used again
-	top      uint32              // the last stream that was taken
+	top      uint32              // the last stream that is served
 	busy     int                 // goroutines that may have something to send
 	flushing bool                // one of them sends what is held
 	rested   time.Time           // when the last stream ended
 	injected []byte              // frames for the inner server that are not the client's
-	table    h2Table
-	gone     bool // the client is
-	ending   bool // the client was told that there are to be no more streams
-	closed   bool // the inner server has ended the connection
+	gone     bool                // the client is
+	ending   bool                // the client was told that there are to be no more streams
+	closed   bool                // the inner server has ended the connection
 }
 
 // The bounds of what is read into memory.
@@ -96,7 +96,6 @@ func (p *Proxy) newH2(t *tunnel, conn net.Conn) *h2Conn {
 		settled: make(chan struct{}),
 		h2Room:  newH2Room(),
 		others:  make(map[uint32]struct{}),
-		table:   h2Table{size: wire.InitialTable},
 	}
 	c.ctx, c.end = context.WithCancel(p.base)
 	c.h2Heads.init(p.settings.Limits.HeadBytes)
@@ -243,7 +242,7 @@ func (c *h2Conn) nextFrame() error {
 		return c.headers(h)
 	case wire.FrameData:
 		switch {
-		case c.refused[h.Stream]:
+		case c.wasRefused(h.Stream):
 			return c.skipData(h)
 		case c.isHidden(h.Stream): // it has ended on the client's side
 			return c.refuse(wire.CodeStreamClosed)
@@ -277,7 +276,7 @@ func (c *h2Conn) isHidden(stream uint32) bool {
 // skipData drops data of a request that was refused, and gives its room back.
 func (c *h2Conn) skipData(h wire.FrameHead) error {
 	if h.Flags&wire.FlagEndStream != 0 {
-		delete(c.refused, h.Stream)
+		c.forgetRefused(h.Stream)
 	}
 	c.from += wire.FrameHeadSize
 	c.skip = h.Length
@@ -297,10 +296,12 @@ func (c *h2Conn) control(h wire.FrameHead, payload []byte) (pass bool, err error
 	}
 	switch h.Type {
 	case wire.FrameSettings:
-		if h.Flags&wire.FlagAck == 0 {
-			c.noteSettings(payload)
+		if h.Flags&wire.FlagAck != 0 || h.Stream != 0 || len(payload)%settingSize != 0 {
+			return true, nil
 		}
-		return true, nil
+		c.noteSettings(payload)
+		c.out = withoutTable(h, payload)
+		return false, nil
 	case wire.FrameWindowUpdate:
 		return c.windowUpdate(h, payload)
 	case wire.FrameReset:
@@ -329,7 +330,7 @@ func (c *h2Conn) windowUpdate(h wire.FrameHead, payload []byte) (pass bool, err 
 
 // reset is control for a stream whose client wants no answer any more.
 func (c *h2Conn) reset(h wire.FrameHead) (pass bool) {
-	delete(c.refused, h.Stream)
+	c.forgetRefused(h.Stream)
 	c.answered(h.Stream)
 	if c.abandon(h.Stream) || c.isHidden(h.Stream) {
 		return false
@@ -343,22 +344,40 @@ func (c *h2Conn) reset(h wire.FrameHead) (pass bool) {
 	return false
 }
 
-// noteSettings notes what concerns the fast path (RFC 9113, section 6.5.2).
+// settingSize is how many bytes a setting has (RFC 9113, section 6.5.1).
+const settingSize = 6
+
+// noteSettings notes how large windows are at first. Where they become smaller,
+// what the inner server believes to be sent may be too much, and is not sent.
 func (c *h2Conn) noteSettings(payload []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.table.seen++
-	for ; len(payload) >= 6; payload = payload[6:] {
-		value := binary.BigEndian.Uint32(payload[2:])
-		switch binary.BigEndian.Uint16(payload) {
-		case wire.SettingHeaderTableSize:
-			if c.table.resize(value) {
-				binary.BigEndian.PutUint32(payload[2:], 0)
+	for ; len(payload) > 0; payload = payload[settingSize:] {
+		if binary.BigEndian.Uint16(payload) != wire.SettingInitialWindowSize {
+			continue
+		}
+		if c.setInitial(int64(binary.BigEndian.Uint32(payload[2:]))) {
+			for c.endHeld() {
 			}
-		case wire.SettingInitialWindowSize:
-			c.setInitial(int64(value))
 		}
 	}
+}
+
+// withoutTable is the client's settings for the inner server, which is to write
+// header blocks that depend on no table: they are not alone on the connection, and
+// one may be late, or not be sent at all. Each setting may be there once, for net/http.
+func withoutTable(h wire.FrameHead, payload []byte) []byte {
+	h.Length += settingSize
+	frame := h.Append(nil)
+	for ; len(payload) > 0; payload = payload[settingSize:] {
+		if binary.BigEndian.Uint16(payload) == wire.SettingHeaderTableSize {
+			h.Length -= settingSize
+			continue
+		}
+		frame = append(frame, payload[:settingSize]...)
+	}
+	frame = binary.BigEndian.AppendUint16(frame, wire.SettingHeaderTableSize)
+	frame = binary.BigEndian.AppendUint32(frame, 0)
+	h.Put(frame)
+	return frame
 }
 
 // refuse tells the client what is wrong with its connection, and ends it.

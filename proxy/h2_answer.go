@@ -10,15 +10,12 @@ import (
 	"attache/wire"
 )
 
-// block is the beginning of a header block at the end of out.
+// block is the beginning of a header block at the end of out. Each says that it
+// needs no table: one of them has to, after the client's became smaller (RFC 7541,
+// section 4.2).
 func (s *h2Stream) block(out []byte) []byte {
 	out = append(out, make([]byte, wire.FrameHeadSize)...)
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	if s.conn.table.none {
-		out = append(out, wire.EmptyTable)
-	}
-	return out
+	return append(out, wire.EmptyTable)
 }
 
 // appendHead writes the head of an answer as a header block. A length is that of

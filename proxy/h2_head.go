@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -73,8 +74,8 @@ func (c *h2Conn) headers(h wire.FrameHead) error {
 	}
 	isNew := h.Stream > c.last && h.Stream&1 == 1
 	switch {
-	case c.refused[h.Stream]: // trailers
-		delete(c.refused, h.Stream)
+	case c.wasRefused(h.Stream): // trailers
+		c.forgetRefused(h.Stream)
 		return nil
 	case c.isHidden(h.Stream):
 		return c.refuse(wire.CodeStreamClosed)
@@ -157,29 +158,36 @@ func (c *h2Conn) assign(h wire.FrameHead, priority []byte) whose {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.isFull() && !c.ending {
+	switch {
+	case c.ending: // it is ignored
+	case c.isFull():
 		return ofNobody
+	default:
+		c.others[h.Stream] = struct{}{}
+		c.top = h.Stream
 	}
-	c.others[h.Stream] = struct{}{}
 	return ofInnerServer
 }
 
 // refuseStream says no to one stream too many. What is on its way for it is
-// dropped. A client that obeys does not end it; so there may be only as many in the
-// life of a connection as at one time.
+// dropped, unless that comes after very many others.
 func (c *h2Conn) refuseStream(h wire.FrameHead) error {
-	if len(c.refused) >= c.p.settings.Limits.Streams {
-		return c.refuse(wire.CodeEnhanceYourCalm)
-	}
 	if h.Flags&wire.FlagEndStream == 0 {
-		if c.refused == nil {
-			c.refused = make(map[uint32]bool)
+		if len(c.refused) >= c.p.settings.Limits.Streams {
+			c.refused = slices.Delete(c.refused, 0, 1)
 		}
-		c.refused[h.Stream] = true
+		c.refused = append(c.refused, h.Stream)
 	}
 	c.awaitSettings(c.ctx)
 	_, _ = c.Conn.Write(wire.AppendReset(nil, h.Stream, wire.CodeRefused))
 	return nil
+}
+
+func (c *h2Conn) wasRefused(stream uint32) bool { return slices.Contains(c.refused, stream) }
+
+// forgetRefused is for a stream of which no more comes.
+func (c *h2Conn) forgetRefused(stream uint32) {
+	c.refused = slices.DeleteFunc(c.refused, func(id uint32) bool { return id == stream })
 }
 
 // rewrite makes a header block of the fields for the inner server.
@@ -198,33 +206,3 @@ func (c *h2Conn) rewrite(h wire.FrameHead, priority []byte) {
 	flags := h.Flags & (wire.FlagEndStream | wire.FlagPriority)
 	c.out = wire.SealHeaders(c.block.Bytes(), 0, h.Stream, flags)
 }
-
-// h2Table is what the client says of the table of its decoder (RFC 7541, section
-// 4.2). Once that becomes smaller, the next header block has to say so, whoever
-// writes it. That is not known; so from then on there is no table for anybody: the
-// inner server is told so, and each block of ours says that it is empty.
-type h2Table struct {
-	size     uint32
-	seen     int  // settings of the client
-	acked    int  // of which the inner server has taken note
-	shrunkBy int  // the first of them that made the table smaller; 0: none
-	none     bool // which the inner server has taken note of
-}
-
-// resize notes another size, and tells whether that is to be none.
-func (t *h2Table) resize(size uint32) (none bool) {
-	if size < t.size && t.shrunkBy == 0 {
-		t.shrunkBy = t.seen
-	}
-	t.size = size
-	return t.shrunkBy > 0
-}
-
-// acknowledged: the inner server follows one more of the client's settings.
-func (t *h2Table) acknowledged() {
-	t.acked++
-	t.none = t.shrunkBy > 0 && t.acked >= t.shrunkBy
-}
-
-// isSettling tells whether the table is between two sizes.
-func (t *h2Table) isSettling() bool { return t.shrunkBy > 0 && !t.none }

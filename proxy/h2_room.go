@@ -107,14 +107,18 @@ func (r *h2Room) grantStream(id uint32, n int64) bool {
 	return true
 }
 
-// setInitial changes the room of all streams (RFC 9113, section 6.9.2). It is called
-// with mu held.
-func (r *h2Room) setInitial(n int64) {
+// setInitial changes the room of all streams (RFC 9113, section 6.9.2), and says
+// whether that became less while something is held.
+func (r *h2Room) setInitial(n int64) (tooMuch bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, s := range r.taken {
 		s.window += n - r.initial
 		poke(s.moved)
 	}
+	tooMuch = n < r.initial && len(r.held) > 0
 	r.initial = n
+	return tooMuch
 }
 
 // has tells whether a stream is one of the fast path, and its client waits.
@@ -187,12 +191,18 @@ func (r *h2Room) claim(n int) int {
 	return int(got)
 }
 
-// hold keeps a frame for later.
+// hold keeps a frame for later, together with what is there of its stream.
 func (r *h2Room) hold(f heldFrame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held = append(r.held, f)
 	r.holding += len(f.data)
+	if last := len(r.held) - 1; last >= 0 && f.other == nil {
+		if before := &r.held[last]; before.stream == f.stream && before.other == nil {
+			before.data, before.flags = append(before.data, f.data...), f.flags
+			return
+		}
+	}
+	r.held = append(r.held, f)
 }
 
 // holds tells whether something of the stream is held.

@@ -59,7 +59,7 @@ func (c *h2Conn) take(id uint32) bool {
 func (c *h2Conn) stream() *h2Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.table.isSettling() || c.ending || c.closed || c.isFull() ||
+	if c.ending || c.closed || c.isFull() ||
 		c.busy >= c.p.settings.Limits.Streams { // some may not have sent all of their answers
 		return nil
 	}
@@ -159,6 +159,7 @@ func (s *h2Stream) parse(c *h2Conn) bool {
 // abandon ends a stream whose answer nobody wants, or whose client has done
 // something wrong. It is called with conn.mu held.
 func (s *h2Stream) abandon(wrong wire.Code) {
+	delete(s.conn.taken, s.id)
 	s.wrong = wrong
 	s.end()
 	s.leave()

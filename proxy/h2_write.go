@@ -66,19 +66,23 @@ func (c *h2Conn) passes(h wire.FrameHead, frame []byte) (instead []byte, ok bool
 	switch {
 	case h.Type == wire.FrameGoAway && h.Length >= 8:
 		return c.goodbye(frame), false
-	case h.Type == wire.FrameSettings && h.Flags&wire.FlagAck != 0:
-		c.mu.Lock()
-		c.table.acknowledged()
-		c.mu.Unlock()
 	case h.Type == wire.FrameReset || h.Flags&wire.FlagEndStream != 0 && (h.Type == wire.FrameData || h.Type == wire.FrameHeaders):
 		c.answered(h.Stream)
 	}
-	if h.Type != wire.FrameData {
-		if h.Stream == 0 || !c.holds(h.Stream) {
+	switch {
+	case c.cut[h.Stream]:
+		if h.Type == wire.FrameData && h.Length > 0 {
+			c.inject(windowUpdate(h.Length))
+		}
+		return nil, false
+	case h.Type == wire.FrameHeaders || h.Type == wire.FrameContinuation || h.Type == wire.FrameReset:
+		if !c.holds(h.Stream) {
 			return nil, true
 		}
 		c.holdBack(heldFrame{stream: h.Stream, other: bytes.Clone(frame)})
 		return nil, false
+	case h.Type != wire.FrameData:
+		return nil, true
 	}
 	data := frame[wire.FrameHeadSize:] // which net/http does not pad
 	n := c.claim(len(data))
@@ -101,7 +105,7 @@ func (c *h2Conn) holdBack(f heldFrame) {
 	c.hold(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.flushing && c.p.enter() {
+	if !c.flushing && c.p.extendRelay() {
 		c.flushing = true
 		c.busy++
 		go c.flush()
@@ -111,7 +115,7 @@ func (c *h2Conn) holdBack(f heldFrame) {
 // flush sends what is held, as the client grants room for it. A stream that waits
 // for too long for that is ended, on both sides.
 func (c *h2Conn) flush() {
-	defer c.p.handlers.Done()
+	defer c.p.endRelay()
 	defer func() {
 		if v := recover(); v != nil {
 			c.p.panicked("a connection", v)
@@ -120,27 +124,23 @@ func (c *h2Conn) flush() {
 	}()
 	wait := patience{limit: c.p.settings.Limits.WriteTimeout}
 	defer wait.end()
+	waiting := uint32(0) // the stream that waits
 	for {
-		c.writing.Lock()
-		frame, more := c.unhold()
-		err := c.send(frame)
-		if !more || err != nil {
-			c.flushed()
-			c.writing.Unlock()
+		sent, more := c.flushOne()
+		if !more {
 			return
 		}
-		c.writing.Unlock()
-		if frame != nil {
+		if stream := c.firstHeld(); sent || stream != waiting {
 			wait.end()
+			waiting = stream
+		}
+		if sent {
 			continue
 		}
 		select {
 		case <-c.moved:
 		case <-wait.over():
-			if stream := c.firstHeld(); stream != 0 {
-				c.endHeld(stream)
-			}
-			wait.end()
+			c.endHeld()
 		case <-c.ctx.Done():
 			c.flushed()
 			return
@@ -148,20 +148,48 @@ func (c *h2Conn) flush() {
 	}
 }
 
-// flushed ends the work of flush.
-func (c *h2Conn) flushed() { c.lessBusy(func() { c.flushing = false }) }
-
-// endHeld ends a stream of the inner server, of which something is held.
-func (c *h2Conn) endHeld(stream uint32) {
-	dropped := c.unholdAll(stream)
-	c.answered(stream)
-	reset := wire.AppendReset(nil, stream, wire.CodeCancel)
-	if dropped > 0 {
-		c.inject(append(reset, windowUpdate(dropped)...))
-	}
+// flushOne sends one frame of what is held, or ends the flush if there is nothing.
+func (c *h2Conn) flushOne() (sent, more bool) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	_ = c.send(reset)
+	frame, more := c.unhold()
+	if c.send(frame) != nil {
+		more = false
+	}
+	if !more {
+		c.flushed()
+	}
+	return frame != nil, more
+}
+
+// flushed ends the work of flush.
+func (c *h2Conn) flushed() {
+	c.lessBusy(func() {
+		c.flushing = false
+		c.rested = time.Now()
+	})
+}
+
+// endHeld ends the stream of the inner server whose turn it is among what is held,
+// on both sides. It says no where there is none.
+func (c *h2Conn) endHeld() bool {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	stream := c.firstHeld()
+	if stream == 0 {
+		return false
+	}
+	if dropped := c.unholdAll(stream); dropped > 0 {
+		c.inject(windowUpdate(dropped))
+	}
+	c.inject(wire.AppendReset(nil, stream, wire.CodeCancel))
+	c.answered(stream)
+	if c.cut == nil {
+		c.cut = make(map[uint32]bool)
+	}
+	c.cut[stream] = true
+	_ = c.send(wire.AppendReset(nil, stream, wire.CodeCancel))
+	return true
 }
 
 // send writes what is the inner server's to the client, with writing held. A client
@@ -214,18 +242,18 @@ func (c *h2Conn) goAway(last uint32, code wire.Code) {
 func (c *h2Conn) Close() error {
 	c.mu.Lock()
 	first, wait := !c.closed, c.busy > 0 && !c.gone
-	c.closed = true
 	told, top := c.ending, c.top
+	c.closed, c.ending = true, true
 	c.mu.Unlock()
 	switch {
 	case !wait:
 		return c.shut()
 	case first && c.p.enter():
-		if !told {
-			c.goAway(top, wire.CodeNone)
-		}
 		go func() {
 			defer c.p.handlers.Done()
+			if !told {
+				c.goAway(top, wire.CodeNone)
+			}
 			_, _ = c.Read(make([]byte, h2Buffer))
 		}()
 	}

@@ -116,7 +116,8 @@ type Proxy struct {
 	mu       sync.Mutex     // guards what follows
 	open     map[*tunnel]struct{}
 	relaying int           // tunnels and streams on the fast path
-	draining chan struct{} // closed when there are none; nil: Serve has not been told to stop
+	noRelay  chan struct{} // closed when there are none; nil: nobody waits for that
+	draining bool          // Serve has been told to stop
 	stopping bool
 }
 
@@ -279,10 +280,12 @@ func (p *Proxy) stop(outer, inner, h2 *http.Server, callOff func()) {
 	}
 	var told sync.WaitGroup
 	told.Go(func() { end(h2) }) // at once: its clients may begin no more streams
-	p.drain(ctx)
+	p.drain()
+	p.awaitRelays(ctx)
 	_ = p.tunnels.Close()
 	end(inner)
 	told.Wait()
+	p.awaitRelays(ctx) // for what the inner server has answered, and is not sent yet
 	callOff()
 	p.mu.Lock()
 	p.stopping = true
@@ -294,42 +297,62 @@ func (p *Proxy) stop(outer, inner, h2 *http.Server, callOff func()) {
 	p.upstream.close()
 }
 
-// drain ends the tunnels on the fast path, each after the request that it serves,
-// and waits for them for as long as ctx allows.
-func (p *Proxy) drain(ctx context.Context) {
+// drain ends the tunnels on the fast path, each after the request that it serves.
+func (p *Proxy) drain() {
 	p.mu.Lock()
-	p.draining = make(chan struct{})
+	defer p.mu.Unlock()
+	p.draining = true
 	for t := range p.open {
 		t.drain()
 	}
+}
+
+// awaitRelays waits until there are none, for as long as ctx allows.
+func (p *Proxy) awaitRelays(ctx context.Context) {
+	none := make(chan struct{})
+	p.mu.Lock()
 	if p.relaying == 0 {
-		close(p.draining)
+		close(none)
+	} else {
+		p.noRelay = none
 	}
 	p.mu.Unlock()
 	select {
-	case <-p.draining:
+	case <-none:
 	case <-ctx.Done():
 	}
 }
 
-// beginRelay counts a tunnel on the fast path, or a stream, for drain and Serve to
-// wait for. It says no when that is over.
+// beginRelay counts a tunnel on the fast path, or a stream, for awaitRelays and Serve
+// to wait for. It says no when there are to be no more.
 func (p *Proxy) beginRelay() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.draining == nil {
+	if !p.draining {
 		p.relaying++
 		p.handlers.Add(1)
 	}
-	return p.draining == nil
+	return !p.draining
+}
+
+// extendRelay is beginRelay for what was begun before, and has more to send.
+func (p *Proxy) extendRelay() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopping {
+		p.relaying++
+		p.handlers.Add(1)
+	}
+	return !p.stopping
 }
 
 func (p *Proxy) endRelay() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.handlers.Done()
-	if p.relaying--; p.relaying == 0 && p.draining != nil {
-		close(p.draining)
+	if p.relaying--; p.relaying == 0 && p.noRelay != nil {
+		close(p.noRelay)
+		p.noRelay = nil
 	}
 }
 
