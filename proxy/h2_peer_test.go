@@ -1,12 +1,15 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,9 +28,10 @@ type h2Peer struct {
 	decoder *hpack.Decoder
 	fields  []hpack.HeaderField // of the block that is being read
 	streams map[uint32]*h2Answer
-	stingy  bool   // grants no room for data
-	last    uint32 // the last stream that the proxy says it serves
-	ended   error  // how the connection ended
+	stingy  bool        // grants no room for data
+	frame   http2.Frame // the last one
+	last    uint32      // the last stream that the proxy says it serves
+	ended   error       // how the connection ended
 	code    http2.ErrCode
 }
 
@@ -96,6 +100,7 @@ func (p *h2Peer) read() bool {
 		p.ended = err
 		return false
 	}
+	p.frame = f
 	end := false
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
@@ -207,4 +212,146 @@ func (s *h2Answer) answers() (all []answered) {
 		delete(last.Header, "Proxy-Status")
 	}
 	return all
+}
+
+// echo says which protocol a request came by, and what its body was.
+func echo(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	_, _ = fmt.Fprintf(w, "%s %s %s", r.Proto, r.URL.Path, body)
+}
+
+func (w *world) h2(settings ...http2.Setting) *h2Peer {
+	w.t.Helper()
+	conn := w.secure(w.open(w.upstream.authority(host)), host, "h2")
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return newH2Peer(w.t, conn, settings...)
+}
+
+// post sends a request with a body, which is not for the fast path.
+func (p *h2Peer) post(id uint32, fields []hpack.HeaderField, body string) {
+	fields[0].Value = "POST"
+	_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.encode(fields), EndHeaders: true})
+	_ = p.WriteData(id, true, []byte(body))
+}
+
+// speaker is a raw HTTP/1.1 upstream. answer writes the whole answer.
+func speaker(t testing.TB, answer func(c net.Conn, r *http.Request)) *origin {
+	return rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
+		for {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			answer(c, r)
+		}
+	})
+}
+
+// sized writes an answer of n bytes.
+func sized(c net.Conn, n int) {
+	fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", n)
+	for piece := strings.Repeat("x", 8<<10); n > 0; n -= len(piece) {
+		if _, err := io.WriteString(c, piece[:min(n, len(piece))]); err != nil {
+			return
+		}
+	}
+}
+
+// postTo is a request with a body, which the inner server gets.
+func (p *h2Peer) postTo(id uint32, authority, path string) {
+	p.post(id, plainH2(authority, path), "body")
+}
+
+// until reads frames, and grants no room, until one is what is wanted.
+func (p *h2Peer) until(d time.Duration, is func(http2.Frame) bool) bool {
+	_ = p.conn.SetReadDeadline(time.Now().Add(d))
+	defer func(stingy bool) { p.stingy = stingy }(p.stingy)
+	p.stingy = true
+	for p.read() {
+		if is(p.frame) {
+			return true
+		}
+	}
+	return false
+}
+
+func isHead(id uint32) func(http2.Frame) bool {
+	return func(f http2.Frame) bool { h, ok := f.(*http2.HeadersFrame); return ok && h.StreamID == id }
+}
+
+// takeAll has the fast path use up the room on the connection.
+func (p *h2Peer) takeAll(t testing.TB, id uint32, n int) {
+	t.Helper()
+	if !p.until(5*time.Second, func(f http2.Frame) bool {
+		d, ok := f.(*http2.DataFrame)
+		if ok && d.StreamID == id {
+			n -= len(d.Data())
+		}
+		return n <= 0
+	}) {
+		t.Fatalf("stream %d stopped with %d bytes to come: %v", id, n, p.ended)
+	}
+}
+
+// fieldOf is the value of a field of the stream's first head.
+func (s *h2Answer) fieldOf(name string) string {
+	if len(s.heads) > 0 {
+		for _, f := range s.heads[0] {
+			if f.Name == name {
+				return f.Value
+			}
+		}
+	}
+	return ""
+}
+
+// pong waits for the answer to a ping, and reads what comes before it.
+func (p *h2Peer) pong() bool {
+	_ = p.WritePing(false, [8]byte{7})
+	for p.ended == nil {
+		f, err := p.ReadFrame()
+		if err != nil {
+			p.ended = err
+			return false
+		}
+		if g, ok := f.(*http2.PingFrame); ok && g.IsAck() {
+			return true
+		}
+		if g, ok := f.(*http2.GoAwayFrame); ok {
+			p.last, p.code = g.LastStreamID, g.ErrCode
+		}
+		if d, ok := f.(*http2.DataFrame); ok {
+			p.stream(d.StreamID).data.Write(d.Data())
+		}
+		if h, ok := f.(*http2.HeadersFrame); ok {
+			p.decode(h.StreamID, h.HeaderBlockFragment(), h.HeadersEnded())
+		}
+		if r, ok := f.(*http2.RSTStreamFrame); ok {
+			s := p.stream(r.StreamID)
+			s.ended, s.reset, s.cut = true, r.ErrCode, true
+		}
+	}
+	return false
+}
+
+// trailing answers GET with what fills the room, and POST with what the paths say.
+func trailing(t testing.TB) *origin {
+	return speaker(t, func(c net.Conn, r *http.Request) {
+		switch {
+		case r.Method == "GET":
+			sized(c, 65535)
+		case r.URL.Path == "/trailer":
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-A: one\r\nX-B: two\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\nX-Sum: three\r\n\r\n")
+		default:
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-A: one\r\nX-B: two\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+}
+
+// newBlocks is an encoder alone.
+func newBlocks() *h2Peer {
+	p := &h2Peer{}
+	p.encoder = hpack.NewEncoder(&p.block)
+	return p
 }

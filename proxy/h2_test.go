@@ -2,7 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
-	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -11,36 +11,19 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"attache"
 	"attache/proxy"
+	"attache/secret"
 )
-
-// echo says which protocol a request came by, and what its body was.
-func echo(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body)
-	_, _ = fmt.Fprintf(w, "%s %s %s", r.Proto, r.URL.Path, body)
-}
-
-func (w *world) h2(settings ...http2.Setting) *h2Peer {
-	w.t.Helper()
-	conn := w.secure(w.open(w.upstream.authority(host)), host, "h2")
-	w.t.Cleanup(func() { _ = conn.Close() })
-	return newH2Peer(w.t, conn, settings...)
-}
-
-// post sends a request with a body, which is not for the fast path.
-func (p *h2Peer) post(id uint32, fields []hpack.HeaderField, body string) {
-	fields[0].Value = "POST"
-	_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.encode(fields), EndHeaders: true})
-	_ = p.WriteData(id, true, []byte(body))
-}
 
 // On one connection, plain requests go out over HTTP/1.1, and the others over what
 // the origin speaks.
@@ -74,100 +57,6 @@ func TestOneHTTP2ConnectionHasBothPaths(t *testing.T) {
 		if isRequest(e) && (e.Protocol != "HTTP/2.0" || e.Status != 200 || e.Connection != "for-a" || e.Client != "127.0.0.1") {
 			t.Errorf("event %+v", e)
 		}
-	}
-}
-
-// Nobody sends more than the client granted, on a stream or in all.
-func TestAnswersKeepWithinTheWindows(t *testing.T) {
-	const size = 300_000
-	want := bytes.Repeat([]byte("0123456789"), size/10)
-	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = w.Write(want)
-	})
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	a := up.authority(host)
-	const initial = 1000
-	p := w.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: initial})
-	p.stingy = true
-	for i := range uint32(4) { // two for the fast path, two for the other
-		if p.ask(4*i+1, plainH2(a, "/")); i%2 == 1 {
-			p.post(4*i+3, plainH2(a, "/"), "x")
-		}
-	}
-	streams := []uint32{1, 5, 7, 9, 13, 15}
-	granted, all := map[uint32]int{}, 65535
-	for _, id := range streams {
-		granted[id] = initial
-	}
-	grants := 0
-	for {
-		done, got := true, 0
-		for _, id := range streams {
-			s := p.stream(id)
-			got += s.data.Len()
-			done = done && s.ended
-			if s.data.Len() > granted[id] {
-				t.Fatalf("stream %d: %d bytes of %d that were granted", id, s.data.Len(), granted[id])
-			}
-		}
-		if got > all {
-			t.Fatalf("%d bytes of %d that were granted", got, all)
-		}
-		if done || !p.read() {
-			break
-		}
-		for _, id := range streams { // what is used up is granted anew, in steps of many sizes
-			if s := p.stream(id); !s.ended && s.data.Len() == granted[id] {
-				grants++
-				n := 1 + grants*7919%40_000
-				granted[id] += n
-				_ = p.WriteWindowUpdate(id, uint32(n))
-			}
-		}
-		if all-got < 20_000 {
-			all += 9_999
-			_ = p.WriteWindowUpdate(0, 9_999)
-		}
-	}
-	for _, id := range streams {
-		if s := p.stream(id); s.status() != 200 || !bytes.Equal(s.data.Bytes(), want) {
-			t.Errorf("stream %d: %d and %d bytes", id, s.status(), s.data.Len())
-		}
-	}
-}
-
-// A window may be made smaller than what was sent, and larger again.
-func TestASmallerWindowHoldsAnAnswer(t *testing.T) {
-	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 3000)) })
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	p := w.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1000})
-	p.stingy = true
-	p.ask(1, plainH2(up.authority(host), "/"))
-	s := p.stream(1)
-	for s.data.Len() < 1000 && p.read() {
-	}
-	_ = p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 500})
-	_ = p.WriteWindowUpdate(1, 600) // of which 500 are lost
-	for s.data.Len() < 1100 && p.read() {
-	}
-	_ = p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 5000})
-	if p.wait(1); s.data.Len() != 3000 || !s.ended || s.cut {
-		t.Errorf("%d bytes", s.data.Len())
-	}
-}
-
-// A client that grants no room is not waited for longer than for a write.
-func TestAClientThatGrantsNothingIsLeft(t *testing.T) {
-	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 3000)) })
-	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.WriteTimeout = 200 * time.Millisecond }, bearer("for-a", host))
-	p := w.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
-	p.ask(1, plainH2(up.authority(host), "/"))
-	if s := p.wait(1); !s.cut || s.status() != 200 {
-		t.Errorf("%+v", s)
-	}
-	if e := w.event(isRequest); hasFastPath() && e.Code != attache.CodeClientGone || e.Status != 200 {
-		t.Errorf("event %+v", e) // net/http may not have told the handler
 	}
 }
 
@@ -216,117 +105,6 @@ func TestAStreamMayBeCalledOff(t *testing.T) {
 	}
 }
 
-// A client that says goodbye gets what it is waiting for, and then the end.
-func TestAClientsGoAwayLetsItsRequestsEnd(t *testing.T) {
-	finish := make(chan struct{})
-	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
-		<-finish
-		_, _ = w.Write(make([]byte, 100_000)) // more than one window
-	})
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	p := w.h2()
-	p.ask(1, plainH2(up.authority(host), "/"))
-	eventually(t, "the request does not arrive", func() bool { return up.count() == 1 })
-	_ = p.WriteGoAway(0, http2.ErrCodeNo, nil)
-	for p.last == 0 && p.read() {
-	}
-	close(finish)
-	if s := p.wait(1); s.data.Len() != 100_000 || s.cut || p.last != 1 {
-		t.Errorf("%d bytes, %v; the last stream is %d", s.data.Len(), p.ended, p.last)
-	}
-	if err := p.drain(); err != nil {
-		t.Errorf("the connection ended with %v", err)
-	}
-	w.event(isConnect)
-}
-
-// A client that was told of the end, and asks on, does not put it off.
-func TestAConnectionThatEndsServesNoMore(t *testing.T) {
-	finish := make(chan struct{})
-	up := newOrigin(t, func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/held" {
-			<-finish
-		}
-	})
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	a := up.authority(host)
-	p := w.h2()
-	p.ask(1, plainH2(a, "/held"))
-	eventually(t, "the request does not arrive", func() bool { return up.count() == 1 })
-	_ = p.WriteGoAway(0, http2.ErrCodeNo, nil)
-	for p.last == 0 && p.read() {
-	}
-	for id := uint32(3); id < 30; id += 2 {
-		p.ask(id, plainH2(a, "/"))
-	}
-	close(finish)
-	if s := p.wait(1); s.status() != 200 {
-		t.Errorf("%+v, %v", s, p.ended)
-	}
-	_ = p.drain()
-	if up.count() != 1 {
-		t.Errorf("%d requests were served, want 1", up.count())
-	}
-}
-
-// The end of the proxy is as gentle.
-func TestServeGivesStreamsTimeToEnd(t *testing.T) {
-	finish := make(chan struct{})
-	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
-		<-finish
-		_, _ = io.WriteString(w, "done")
-	})
-	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Drain = 10 * time.Second }, bearer("for-a", host))
-	p := w.h2()
-	p.ask(1, plainH2(up.authority(host), "/"))
-	eventually(t, "the request does not arrive", func() bool { return up.count() == 1 })
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		w.stop()
-	}()
-	eventually(t, "the proxy goes on", func() bool {
-		c, err := net.Dial("tcp", w.addr)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err != nil
-	})
-	close(finish)
-	if s := p.wait(1); s.status() != 200 || s.data.String() != "done" {
-		t.Errorf("%+v, %v", s, p.ended)
-	}
-	<-ended
-}
-
-// A connection without requests ends politely, and one with them stays.
-func TestAnIdleHTTP2ConnectionEnds(t *testing.T) {
-	finish := make(chan struct{})
-	up := newOrigin(t, func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/held" {
-			<-finish
-		}
-	})
-	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.IdleTimeout = 300 * time.Millisecond }, bearer("for-a", host))
-	a := up.authority(host)
-	held, idle := w.h2(), w.h2()
-	held.ask(1, plainH2(a, "/held"))
-	idle.ask(1, plainH2(a, "/"))
-	if s := idle.wait(1); s.status() != 200 {
-		t.Errorf("%+v", s)
-	}
-	if err := idle.drain(); err != nil || idle.code != http2.ErrCodeNo || idle.last != 1 {
-		t.Errorf("the idle connection ended with %v, %v, last %d", err, idle.code, idle.last)
-	}
-	close(finish)
-	if s := held.wait(1); s.status() != 200 {
-		t.Errorf("the other: %+v, %v", s, held.ended)
-	}
-	if err := held.drain(); err != nil || held.code != http2.ErrCodeNo {
-		t.Errorf("the other connection ended with %v, %v", err, held.code)
-	}
-}
-
 // A client whose table of fields shrinks is told so by who has an encoder.
 func TestAClientMayWantNoTable(t *testing.T) {
 	up := newOrigin(t, echo)
@@ -342,72 +120,6 @@ func TestAClientMayWantNoTable(t *testing.T) {
 				t.Errorf("stream %d: %d %q, %v", id, s.status(), s.data.String(), p.ended)
 			}
 		}
-	}
-}
-
-// What breaks the connection is answered with its code.
-func TestMalformedHTTP2EndsTheConnection(t *testing.T) {
-	if !hasFastPath() {
-		return
-	}
-	finish := make(chan struct{})
-	up := newOrigin(t, func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-finish:
-		case <-r.Context().Done():
-		}
-	})
-	defer close(finish)
-	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.HeadBytes = 4 << 10 }, bearer("for-a", host))
-	a := up.authority(host)
-	headers := func(p *h2Peer, id uint32, block []byte, end bool) {
-		_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndStream: true, EndHeaders: end})
-	}
-	for name, c := range map[string]struct {
-		code http2.ErrCode
-		do   func(*h2Peer)
-	}{
-		"no header block":         {http2.ErrCodeCompression, func(p *h2Peer) { headers(p, 1, []byte{0xff, 0xff, 0xff, 0xff}, true) }},
-		"half a header block":     {http2.ErrCodeCompression, func(p *h2Peer) { headers(p, 1, []byte{0, 9, 'x'}, true) }},
-		"an endless header block": {http2.ErrCodeEnhanceYourCalm, func(p *h2Peer) { headers(p, 1, make([]byte, 10_000), false) }},
-		"endless continuations": {http2.ErrCodeEnhanceYourCalm, func(p *h2Peer) {
-			headers(p, 1, nil, false)
-			for range 20_000 {
-				if p.WriteContinuation(1, false, nil) != nil {
-					return
-				}
-			}
-		}},
-		"a continuation elsewhere":  {http2.ErrCodeProtocol, func(p *h2Peer) { headers(p, 1, nil, false); _ = p.WriteContinuation(3, true, nil) }},
-		"another frame inside":      {http2.ErrCodeProtocol, func(p *h2Peer) { headers(p, 1, nil, false); _ = p.WritePing(false, [8]byte{}) }},
-		"a continuation of nothing": {http2.ErrCodeProtocol, func(p *h2Peer) { _ = p.WriteContinuation(1, true, nil) }},
-		"more padding than frame":   {http2.ErrCodeProtocol, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameHeaders, 0x0d, 1, []byte{9, 0}) }},
-		"no room for a priority":    {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameHeaders, 0x25, 1, []byte{9, 0}) }},
-		"data after the end": {http2.ErrCodeStreamClosed, func(p *h2Peer) {
-			p.ask(1, plainH2(a, "/"))
-			_ = p.WriteData(1, true, []byte("x"))
-		}},
-		"a head after the end": {http2.ErrCodeStreamClosed, func(p *h2Peer) {
-			p.ask(1, plainH2(a, "/"))
-			p.ask(1, plainH2(a, "/"))
-		}},
-		"an even stream":        {http2.ErrCodeProtocol, func(p *h2Peer) { p.ask(2, plainH2(a, "/")) }},
-		"the connection as one": {http2.ErrCodeProtocol, func(p *h2Peer) { p.ask(0, plainH2(a, "/")) }},
-		"large settings":        {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameSettings, 0, 0, make([]byte, 6000)) }},
-		"room for nothing":      {http2.ErrCodeProtocol, func(p *h2Peer) { _ = p.WriteWindowUpdate(9, 1) }},
-		"half a window update":  {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameWindowUpdate, 0, 0, []byte{1}) }},
-		"half a reset":          {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameRSTStream, 0, 1, []byte{1}) }},
-		"a reset of nothing":    {http2.ErrCodeProtocol, func(p *h2Peer) { _ = p.WriteRSTStream(9, 0) }},
-		"half a setting":        {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameSettings, 0, 0, []byte{1}) }},
-		"an impossible setting": {http2.ErrCodeFlowControl, func(p *h2Peer) { _ = p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 31}) }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := w.h2()
-			c.do(p)
-			if _ = p.drain(); p.code != c.code {
-				t.Errorf("ended with %v (%v), want %v", p.code, p.ended, c.code)
-			}
-		})
 	}
 }
 
@@ -434,82 +146,6 @@ func TestALargeHeaderListIsRefused(t *testing.T) {
 	}
 }
 
-// A client gets as many streams as it was told, wherever they are served.
-func TestStreamsAreCountedTogether(t *testing.T) {
-	finish := make(chan struct{})
-	up := newOrigin(t, func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-finish:
-		case <-r.Context().Done():
-		}
-	})
-	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Streams = 4 }, bearer("for-a", host))
-	a := up.authority(host)
-	p := w.h2()
-	const streams = 10
-	for i := range uint32(streams) {
-		if id := 2*i + 1; i%3 == 0 {
-			p.post(id, plainH2(a, "/"), "x")
-		} else {
-			p.ask(id, plainH2(a, "/"))
-		}
-	}
-	eventually(t, "the requests do not arrive", func() bool { return up.count() >= 4 })
-	close(finish)
-	served := 0
-	for i := range uint32(streams) {
-		switch s := p.wait(2*i + 1); {
-		case s.status() == 200:
-			served++
-		case s.reset != http2.ErrCodeRefusedStream && s.reset != http2.ErrCodeProtocol:
-			t.Errorf("stream %d: %+v, %v", 2*i+1, s, p.ended)
-		}
-	}
-	if served < 4 {
-		t.Errorf("%d were served", served)
-	}
-}
-
-// An origin that wants HTTP/2 alone is found out by a request, which is answered.
-func TestAnH2OriginIsAskedOverHTTP2(t *testing.T) {
-	up := newOrigin(t, echo, func(s *httptest.Server) {
-		s.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			if slices.Contains(hello.SupportedProtos, "h2") {
-				return nil, nil
-			}
-			return nil, errors.New("HTTP/2 alone") // crypto/tls would let it pass
-		}
-	})
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	p := w.h2()
-	for id := uint32(1); id < 12; id += 2 {
-		p.ask(id, plainH2(up.authority(host), "/a", "authorization", "x"))
-	}
-	for id := uint32(1); id < 12; id += 2 {
-		if s := p.wait(id); s.status() != 200 || s.data.String() != "HTTP/2.0 /a " {
-			t.Errorf("stream %d: %d %q, %v", id, s.status(), s.data.String(), p.ended)
-		}
-	}
-	if got := up.last().Header["Authorization"]; len(got) != 1 || got[0] != "Bearer "+canary {
-		t.Errorf("the upstream saw Authorization %q", got)
-	}
-	for range 6 {
-		w.event(isRequest)
-	}
-	_ = p.conn.Close()
-	w.event(isConnect)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.events) != 7 {
-		t.Errorf("%d events, want 7", len(w.events))
-	}
-	for _, e := range w.events {
-		if e.Client != "127.0.0.1" {
-			t.Errorf("event %+v", e)
-		}
-	}
-}
-
 // A head, or a trailer, may need more than one frame.
 func TestALargeHeadIsWrittenInPieces(t *testing.T) {
 	large := strings.Repeat("x", 9000)
@@ -527,18 +163,556 @@ func TestALargeHeadIsWrittenInPieces(t *testing.T) {
 	}
 }
 
-// A client that says nothing after the handshake does not stay.
-func TestHTTP2BeginsInTime(t *testing.T) {
-	if !hasFastPath() {
-		return // net/http has a limit of its own
+// A stream that is reset while its token is refreshed leaves no deadline on the
+// connection that goes back to the pool.
+func TestHTTP2ACancelledStreamLeavesTheUpstreamConnectionAsItWas(t *testing.T) {
+	var n atomic.Int32
+	up := speaker(t, func(c net.Conn, r *http.Request) {
+		if n.Add(1) == 1 {
+			_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+			return
+		}
+		sized(c, 2)
+	})
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		t.Run(protocol, func(t *testing.T) {
+			n.Store(0)
+			w := newWorld(t, up, nil, oauthConnection())
+			refreshing := make(chan struct{}, 1)
+			w.fresh = func(ctx context.Context, _, _ string, used uint64) (attache.Grant, error) {
+				if used != 0 {
+					refreshing <- struct{}{}
+					<-ctx.Done()
+					return attache.Grant{}, ctx.Err()
+				}
+				return attache.Grant{State: attache.GrantActive, Generation: 1, AccessToken: secret.New(canary)}, nil
+			}
+			a := up.authority(host)
+			p := w.h2()
+			if protocol == "h2" {
+				p.ask(1, plainH2(a, "/1"))
+				<-refreshing
+				_ = p.WriteRSTStream(1, http2.ErrCodeCancel)
+			} else {
+				conn := w.secure(w.open(a), host)
+				fmt.Fprintf(conn, "GET /1 HTTP/1.1\r\nHost: %s\r\n\r\n", a)
+				<-refreshing
+				_ = conn.Close()
+			}
+			w.event(isRequest)
+			p.ask(3, plainH2(a, "/2"))
+			if s := p.wait(3); s.status() != 200 {
+				t.Errorf("the next request is answered %d %s", s.status(), s.data.String())
+			}
+		})
 	}
-	up := newOrigin(t, nil)
-	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.HeadTimeout = 300 * time.Millisecond }, bearer("for-a", host))
-	conn := w.secure(w.open(up.authority(host)), host, "h2")
-	defer conn.Close()
-	_, _ = io.WriteString(conn, "PRI * HTTP/2.0\r\n")
-	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if _, err := io.Copy(io.Discard, conn); err != nil {
-		t.Errorf("the connection ended with %v", err)
+}
+
+// A header block is in one piece (RFC 9113, section 4.3), whoever writes it.
+func TestHTTP2NothingComesBetweenHeadersAndContinuation(t *testing.T) {
+	var large strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&large, "X-%d: %s\r\n", i, strings.Repeat("&", 1000))
+	}
+	var answered atomic.Int32
+	up := speaker(t, func(c net.Conn, r *http.Request) {
+		if r.Method == "POST" {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n"+large.String()+"Content-Length: 0\r\n\r\n")
+			answered.Add(1)
+			return
+		}
+		sized(c, 4<<20)
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	p := w.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+	_ = p.WriteWindowUpdate(0, 1<<30)
+	id := uint32(1)
+	for range 6 {
+		p.ask(id, plainH2(a, "/"))
+		id += 2
+	}
+	for range 8 {
+		p.postTo(id, a, "/")
+		id += 2
+	}
+	eventually(t, "no answers", func() bool { return answered.Load() == 8 })
+	open, bad, ended := uint32(0), "", 0
+	if !p.until(12*time.Second, func(f http2.Frame) bool {
+		h := f.Header()
+		if open != 0 && (h.Type != http2.FrameContinuation || h.StreamID != open) {
+			bad = fmt.Sprintf("%v inside the header block of stream %d", h, open)
+			return true
+		}
+		if h.Type == http2.FrameHeaders || h.Type == http2.FrameContinuation {
+			open = h.StreamID
+			if h.Flags&http2.FlagHeadersEndHeaders != 0 {
+				open = 0
+			}
+		}
+		if h.Flags&http2.FlagDataEndStream != 0 && (h.Type == http2.FrameData || h.Type == http2.FrameHeaders) {
+			ended++
+		}
+		return ended == 14
+	}) {
+		t.Fatal(p.ended)
+	}
+	if bad != "" {
+		t.Error(bad)
+	}
+}
+
+// Limits.Streams is for the whole connection.
+func TestHTTP2StreamsAreLimited(t *testing.T) {
+	asked, release := make(chan struct{}, 10), make(chan struct{})
+	up := speaker(t, func(c net.Conn, r *http.Request) {
+		if r.URL.Path == "/held" {
+			asked <- struct{}{}
+			<-release
+		}
+		sized(c, 2)
+	})
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Streams = 2 }, bearer("for-a", host))
+	defer close(release)
+	p := w.h2()
+	for id := uint32(1); id < 5; id += 2 {
+		p.ask(id, plainH2(up.authority(host), "/held"))
+		<-asked
+	}
+	p.ask(5, plainH2(up.authority(host), "/more"))
+	_ = p.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if s := p.wait(5); !s.cut {
+		t.Errorf("two streams are allowed, and the third is answered %d: %v", s.status(), p.ended)
+	}
+}
+
+// A client that made its table smaller is told so at the beginning of the next
+// header block (RFC 7541, section 4.2).
+func TestHTTP2ATableThatBecameSmallerIsAcknowledged(t *testing.T) {
+	asked, release := make(chan struct{}, 1), make(chan struct{})
+	up := speaker(t, func(c net.Conn, r *http.Request) {
+		asked <- struct{}{}
+		<-release
+		sized(c, 2)
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	free := sync.OnceFunc(func() { close(release) })
+	defer free()
+	p := w.h2()
+	p.ask(1, plainH2(up.authority(host), "/"))
+	<-asked
+	if !p.until(3*time.Second, func(f http2.Frame) bool { s, ok := f.(*http2.SettingsFrame); return ok && s.IsAck() }) {
+		t.Fatal(p.ended)
+	}
+	_ = p.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+	if !p.until(3*time.Second, func(f http2.Frame) bool { s, ok := f.(*http2.SettingsFrame); return ok && s.IsAck() }) {
+		t.Fatal(p.ended)
+	}
+	free()
+	first := byte(0)
+	p.until(3*time.Second, func(f http2.Frame) bool {
+		h, ok := f.(*http2.HeadersFrame)
+		if ok {
+			first = h.HeaderBlockFragment()[0]
+		}
+		return ok
+	})
+	if first&0xe0 != 0x20 {
+		t.Errorf("the block begins with %#x, which is no new size", first)
+	}
+}
+
+// A client is told by whom it is answered, also where the upstream would not shake
+// hands over HTTP/1.1, and the event says what the client speaks.
+func TestHTTP2ADetoursProblemIsMarkedAsOurs(t *testing.T) {
+	up := newOrigin(t, nil, func(s *httptest.Server) {
+		s.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, errors.New("no") }
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	p := w.h2()
+	for i, id := range []uint32{1, 3} {
+		p.ask(id, plainH2(up.authority(host), "/"+strconv.Itoa(i)))
+		s := p.wait(id)
+		marked := false
+		for _, f := range slices.Concat(s.heads...) {
+			marked = marked || f.Name == "attache-error"
+		}
+		if s.status() != 502 || !marked {
+			t.Errorf("request %d: answer %d %v", i, s.status(), s.heads)
+		}
+		e := w.event(func(e attache.Event) bool { return isRequest(e) && e.Path == "/"+strconv.Itoa(i) })
+		if e.Protocol != "HTTP/2.0" {
+			t.Errorf("request %d: the event says %s", i, e.Protocol)
+		}
+	}
+}
+
+// A POST whose stream has ended has a length, and it is 0: without it, some servers
+// answer 411.
+func TestHTTP2AnEmptyPostHasALength(t *testing.T) {
+	up, seen := heads(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	p := w.h2()
+	for i, method := range []string{"POST", "PUT", "PATCH"} {
+		id := uint32(2*i + 1)
+		p.ask(id, h2Fields(up.authority(host), []string{":method", method}))
+		p.wait(id)
+		if head := <-seen; !strings.Contains(strings.ToLower(head), "\r\ncontent-length: 0\r\n") {
+			t.Errorf("%s: the upstream saw %q", method, head)
+		}
+	}
+}
+
+// A header block may come padded, with a priority, and in any pieces.
+func TestHTTP2HeaderBlocksInPieces(t *testing.T) {
+	up := speaker(t, func(c net.Conn, r *http.Request) { sized(c, 2) })
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	p := w.h2()
+	id := uint32(1)
+	for _, c := range []struct {
+		pad      uint8
+		priority bool
+		piece    int
+	}{{}, {pad: 255}, {priority: true}, {7, true, 0}, {0, false, 1}, {9, true, 1}, {200, true, 11}} {
+		block := p.encode(plainH2(up.authority(host), "/"+strconv.Itoa(int(id)), "x", "y"))
+		h := http2.HeadersFrameParam{StreamID: id, EndStream: true, PadLength: c.pad}
+		if c.priority {
+			h.Priority = http2.PriorityParam{StreamDep: id + 100, Weight: 3, Exclusive: true}
+		}
+		if c.piece == 0 {
+			h.BlockFragment, h.EndHeaders = block, true
+			_ = p.WriteHeaders(h)
+		} else {
+			first := min(len(block), c.piece)
+			h.BlockFragment, block = block[:first], block[first:]
+			_ = p.WriteHeaders(h)
+			for len(block) > 0 {
+				n := min(len(block), c.piece)
+				_ = p.WriteContinuation(id, false, block[:n])
+				block = block[n:]
+			}
+			_ = p.WriteContinuation(id, true, nil)
+		}
+		if s := p.wait(id); s.status() != 200 || s.data.Len() != 2 {
+			t.Fatalf("%+v: answer %d: %v", c, s.status(), p.ended)
+		}
+		id += 2
+	}
+}
+
+// A stream that is reset before its request is sent costs nobody else a connection.
+func TestHTTP2ResetsLeaveTheIdleConnectionsAlone(t *testing.T) {
+	const idle, resets = 30, 3
+	var opened, held atomic.Int32
+	round := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+	up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
+		opened.Add(1)
+		for {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			if i := strings.IndexByte("01", r.URL.Path[1]); i >= 0 { // each on a connection of its own
+				if n := held.Add(1); n%idle == 0 {
+					close(round[i])
+				}
+				<-round[i]
+			}
+			sized(c, 2)
+		}
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	p := w.h2()
+	id, events := uint32(1), 0
+	all := func(path string) {
+		first := id
+		for ; id < first+2*idle; id += 2 {
+			p.ask(id, plainH2(a, path))
+		}
+		for i := first; i < id; i += 2 {
+			if s := p.wait(i); s.status() != 200 {
+				t.Fatalf("answer %d: %v", s.status(), p.ended)
+			}
+		}
+		events += idle
+		eventually(t, "requests go on", func() bool { return len(w.requestEvents()) >= events })
+	}
+	all("/0")
+	for range resets {
+		var both strings.Builder // in one record
+		f := http2.NewFramer(&both, nil)
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.encode(plainH2(a, "/reset")), EndStream: true, EndHeaders: true})
+		_ = f.WriteRSTStream(id, http2.ErrCodeCancel)
+		_, _ = io.WriteString(p.conn, both.String())
+		id += 2
+		events++
+		if hasFastPath() { // net/http may drop one that it has not begun
+			eventually(t, "a stream that was reset goes on", func() bool { return len(w.requestEvents()) >= events })
+		}
+	}
+	all("/1")
+	if n := opened.Load(); hasFastPath() && n > idle+resets {
+		t.Errorf("after %d resets, %d upstream connections had to be opened anew", resets, n-idle)
+	}
+}
+
+// What a client says of streams that have ended is no error, whichever side had them.
+func TestHTTP2FramesForStreamsThatHaveEnded(t *testing.T) {
+	up := speaker(t, func(c net.Conn, r *http.Request) { sized(c, 2) })
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	p := w.h2()
+	for i := range uint32(6) {
+		id := 2*i + 1
+		if i%3 == 1 {
+			p.postTo(id, a, "/")
+		} else {
+			p.ask(id, plainH2(a, "/"))
+		}
+		if s := p.wait(id); s.status() != 200 || s.data.Len() != 2 {
+			t.Fatalf("stream %d: answer %d: %v", id, s.status(), p.ended)
+		}
+		for before := uint32(1); before <= id; before += 2 {
+			_ = p.WriteWindowUpdate(before, 7)
+			_ = p.WritePriority(before, http2.PriorityParam{StreamDep: 0, Weight: 1})
+			_ = p.WriteRSTStream(before, http2.ErrCodeCancel)
+		}
+	}
+	_ = p.WritePing(false, [8]byte{1})
+	if !p.until(3*time.Second, func(f http2.Frame) bool { return f.Header().Type == http2.FramePing }) || p.code != 0 {
+		t.Errorf("the connection ended with %v and %v", p.code, p.ended)
+	}
+}
+
+// An ordinary client that asks much at a time, and loses interest in some of it, gets
+// whole answers.
+func TestHTTP2AStormOfRequests(t *testing.T) {
+	up := speaker(t, func(c net.Conn, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Path[1:])
+		sized(c, n)
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	client := w.client()
+	var all sync.WaitGroup
+	var asked atomic.Int32
+	for worker := range 12 {
+		all.Go(func() {
+			for i := range 25 {
+				n := 1 + (worker*7919+i*104729)%60_000
+				ctx, cancel := context.WithCancel(t.Context())
+				var body io.Reader
+				method := "GET"
+				if (worker+i)%4 == 0 {
+					method, body = "POST", strings.NewReader("body")
+				}
+				r, _ := http.NewRequestWithContext(ctx, method, w.url("/"+strconv.Itoa(n)), body)
+				if (worker+i)%5 == 0 {
+					go cancel()
+				}
+				resp, err := client.Do(r)
+				if err == nil {
+					asked.Add(1)
+					got, failed := io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+					if err = failed; err == nil && (resp.StatusCode != 200 || got != int64(n)) {
+						t.Errorf("%d with %d bytes of %d", resp.StatusCode, got, n)
+					}
+				}
+				if err != nil && ctx.Err() == nil {
+					t.Errorf("%s %d: %v", method, n, err)
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	eventually(t, "events are missing", func() bool { return len(w.requestEvents()) >= int(asked.Load()) })
+}
+
+// A refused token is refreshed on the fast path, too, and the request sent again.
+func TestHTTP2ARefusedTokenIsRefreshed(t *testing.T) {
+	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+token(2) {
+			w.WriteHeader(401)
+		}
+		_, _ = io.WriteString(w, "ok")
+	})
+	g := &grants{now: 1, last: 2}
+	w := newWorld(t, up, nil, oauthConnection())
+	w.fresh = g.fresh
+	p := w.h2()
+	for id := uint32(1); id < 5; id += 2 {
+		p.ask(id, plainH2(up.authority(host), "/"))
+		if s := p.wait(id); s.status() != 200 || s.data.String() != "ok" {
+			t.Errorf("answer %d %q", s.status(), s.data.String())
+		}
+	}
+	if up.count() != 3 {
+		t.Errorf("the upstream was asked %d times", up.count())
+	}
+}
+
+// An origin that speaks HTTP/2 alone is found out by several streams at a time.
+func TestHTTP2DetoursAreWholeAndCountedOnce(t *testing.T) {
+	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		n, _ := strconv.Atoi(r.URL.Path[1:])
+		_, _ = io.WriteString(w, strings.Repeat("x", n))
+		w.Header().Set("X-Sum", "y")
+	}, func(s *httptest.Server) {
+		s.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if slices.Contains(hello.SupportedProtos, "h2") {
+				return nil, nil
+			}
+			return nil, errors.New("HTTP/2 alone")
+		}
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	p := w.h2()
+	for round := range uint32(2) {
+		for i := range uint32(8) {
+			p.ask(16*round+2*i+1, plainH2(up.authority(host), "/"+strconv.Itoa(int(20_000*i)), "authorization", "mine"))
+		}
+		for i := range uint32(8) {
+			s := p.wait(16*round + 2*i + 1)
+			if s.status() != 200 || s.data.Len() != int(20_000*i) || s.cut {
+				t.Errorf("round %d, stream %d: answer %d with %d bytes: %v", round, i, s.status(), s.data.Len(), p.ended)
+			}
+			if last := s.heads[len(s.heads)-1]; i > 0 && (last[0].Name != "x-sum" || len(last) != 1) {
+				t.Errorf("round %d, stream %d: trailer %v", round, i, last)
+			}
+		}
+	}
+	_ = p.conn.Close()
+	w.event(isConnect)
+	if all := w.requestEvents(); len(all) != 16 || up.count() != 16 {
+		t.Errorf("%d events of %d requests", len(all), up.count())
+	}
+	if v := up.last().Header["Authorization"]; len(v) != 1 || v[0] != "Bearer "+canary {
+		t.Errorf("the upstream saw Authorization %q", v)
+	}
+}
+
+// Streams that were refused, and of which the client says no more, are forgotten.
+func TestHTTP2RefusedStreamsAreForgotten(t *testing.T) {
+	asked, release := make(chan struct{}, 10), make(chan struct{}, 10)
+	up := speaker(t, func(c net.Conn, r *http.Request) {
+		asked <- struct{}{}
+		<-release
+		sized(c, 2)
+	})
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Streams = 2 }, bearer("for-a", host))
+	defer close(release)
+	a := up.authority(host)
+	p := w.h2()
+	_ = p.conn.SetReadDeadline(time.Now().Add(8 * time.Second))
+	id := uint32(1)
+	for round := range 5 {
+		for range 2 {
+			p.ask(id, plainH2(a, "/"))
+			<-asked
+			id += 2
+		}
+		// refused, and so the client sends no body
+		_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.encode(h2Fields(a, []string{":method", "POST", ":path", "/"})), EndHeaders: true})
+		if s := p.wait(id); s.reset != http2.ErrCodeRefusedStream && s.reset != http2.ErrCodeProtocol {
+			t.Fatalf("round %d: one stream too many is answered %+v: %v, %v", round, s, p.code, p.ended)
+		}
+		release <- struct{}{}
+		release <- struct{}{}
+		for i := id - 4; i < id; i += 2 {
+			if s := p.wait(i); s.status() != 200 {
+				t.Fatalf("round %d: answer %d: %v, %v", round, s.status(), p.code, p.ended)
+			}
+		}
+		id += 2
+	}
+}
+
+// A stream that its client has reset counts no more (RFC 9113, section 5.1.2).
+func TestHTTP2AResetStreamLeavesItsPlace(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			asked <- struct{}{}
+			<-r.Context().Done()
+		}
+	})
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Streams = 1 }, bearer("for-a", host))
+	a := up.authority(host)
+	p := w.h2()
+	_ = p.conn.SetReadDeadline(time.Now().Add(8 * time.Second))
+	for id := uint32(1); id < 40; id += 4 {
+		p.ask(id, plainH2(a, "/held"))
+		<-asked
+		var both strings.Builder // in one record
+		f := http2.NewFramer(&both, nil)
+		_ = f.WriteRSTStream(id, http2.ErrCodeCancel)
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: id + 2, BlockFragment: p.encode(plainH2(a, "/")), EndStream: true, EndHeaders: true})
+		_, _ = io.WriteString(p.conn, both.String())
+		if s := p.wait(id + 2); s.status() != 200 {
+			t.Fatalf("the one stream that there is is answered %d, reset %v: %v", s.status(), s.reset, p.ended)
+		}
+		eventually(t, "the stream that was reset goes on", func() bool { return len(w.requestEvents()) == int(id+3)/2 })
+	}
+}
+
+// The first frame that the server sends is its settings (RFC 9113, section 3.4).
+func TestHTTP2NothingComesBeforeTheSettings(t *testing.T) {
+	up := speaker(t, func(c net.Conn, r *http.Request) { sized(c, 2) })
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Streams = 1 }, bearer("for-a", host))
+	a := up.authority(host)
+	limit := time.After(8 * time.Second)
+	for i := range 300 {
+		select {
+		case <-limit:
+			return
+		default:
+		}
+		conn := w.secure(w.open(a), host, "h2")
+		var all strings.Builder // in one record
+		all.WriteString(http2.ClientPreface)
+		f := http2.NewFramer(&all, nil)
+		_ = f.WriteSettings()
+		e := newBlocks()
+		for id := uint32(1); id < 20; id += 2 {
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: e.encode(h2Fields(a, []string{":method", "POST", ":path", "/"})), EndHeaders: true})
+		}
+		_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+		_, _ = io.WriteString(conn, all.String())
+		first, err := http2.NewFramer(nil, conn).ReadFrame()
+		_ = conn.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.Header().Type != http2.FrameSettings {
+			t.Fatalf("connection %d: the first frame is %v", i, first.Header())
+		}
+	}
+}
+
+// Settings that the inner server acknowledges together are acknowledged all.
+func TestHTTP2SettingsMayBeAcknowledgedTogether(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
+	up := newOrigin(t, echo)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	p := w.h2()
+	var all strings.Builder // in one record
+	f := http2.NewFramer(&all, nil)
+	for range 50 {
+		_ = f.WriteSettings()
+	}
+	_ = f.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+	_, _ = io.WriteString(p.conn, all.String())
+	_ = p.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	for range 3 {
+		p.pong()
+	}
+	p.ask(1, plainH2(up.authority(host), "/"))
+	if s := p.wait(1); !strings.HasPrefix(s.data.String(), "HTTP/1.1") {
+		t.Errorf("the fast path is left for good: %q, %v", s.data.String(), p.ended)
 	}
 }
