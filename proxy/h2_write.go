@@ -24,7 +24,7 @@ func (c *h2Conn) Write(p []byte) (int, error) {
 	sent, at := 0, 0
 	for at < len(frames) {
 		h := wire.ParseFrameHead(frames[at:])
-		end := at + wire.FrameHeadSize + h.Length
+		end := at + blockSize(frames[at:])
 		instead, ok := c.passes(h, frames[at:end])
 		if !ok {
 			if err := c.send(frames[sent:at]); err != nil {
@@ -47,21 +47,34 @@ func (c *h2Conn) whole(p []byte) []byte {
 		p = append(c.partial, p...)
 	}
 	whole := 0
-	for at := 0; len(p)-at >= wire.FrameHeadSize; {
-		h := wire.ParseFrameHead(p[at:])
-		if at += wire.FrameHeadSize + h.Length; at > len(p) {
+	for {
+		n := blockSize(p[whole:])
+		if n == 0 {
 			break
 		}
-		if h.Type != wire.FrameHeaders && h.Type != wire.FrameContinuation || h.Flags&wire.FlagEndHeaders != 0 {
-			whole = at
-		}
+		whole += n
 	}
 	c.partial = bytes.Clone(p[whole:])
 	return p[:whole]
 }
 
-// passes takes note of a frame of the inner server, and tells whether it may go
-// out as it is. If not, something else may have to.
+// blockSize is how many bytes at the beginning of b belong together: a frame, or
+// all of a header block; 0: it is not complete.
+func blockSize(b []byte) int {
+	for at := 0; len(b)-at >= wire.FrameHeadSize; {
+		h := wire.ParseFrameHead(b[at:])
+		if at += wire.FrameHeadSize + h.Length; at > len(b) {
+			break
+		}
+		if h.Type != wire.FrameHeaders && h.Type != wire.FrameContinuation || h.Flags&wire.FlagEndHeaders != 0 {
+			return at
+		}
+	}
+	return 0
+}
+
+// passes takes note of a frame of the inner server, or of a whole header block, and
+// tells whether it may go out as it is. If not, something else may have to.
 func (c *h2Conn) passes(h wire.FrameHead, frame []byte) (instead []byte, ok bool) {
 	switch {
 	case h.Type == wire.FrameGoAway && h.Length >= 8:
@@ -75,7 +88,7 @@ func (c *h2Conn) passes(h wire.FrameHead, frame []byte) (instead []byte, ok bool
 			c.inject(windowUpdate(h.Length))
 		}
 		return nil, false
-	case h.Type == wire.FrameHeaders || h.Type == wire.FrameContinuation || h.Type == wire.FrameReset:
+	case h.Type == wire.FrameHeaders || h.Type == wire.FrameReset:
 		if !c.holds(h.Stream) {
 			return nil, true
 		}
