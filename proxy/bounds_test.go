@@ -261,13 +261,7 @@ func TestServeGivesRequestsTimeToEnd(t *testing.T) {
 		w.stop()
 		close(stopped)
 	}()
-	eventually(t, "the listener stays open", func() bool {
-		c, err := net.Dial("tcp", w.addr)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err != nil
-	})
+	w.awaitStop()
 	close(finish)
 	if r := <-results; r.status != 200 || r.body != "done" {
 		t.Errorf("the request under way got %+v", r)

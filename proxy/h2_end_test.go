@@ -89,13 +89,7 @@ func TestServeGivesStreamsTimeToEnd(t *testing.T) {
 		defer close(ended)
 		w.stop()
 	}()
-	eventually(t, "the proxy goes on", func() bool {
-		c, err := net.Dial("tcp", w.addr)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err != nil
-	})
+	w.awaitStop()
 	close(finish)
 	if s := p.wait(1); s.status() != 200 || s.data.String() != "done" {
 		t.Errorf("%+v, %v", s, p.ended)

@@ -349,6 +349,18 @@ func trailing(t testing.TB) *origin {
 	})
 }
 
+// filler answers a GET with as much as the room that there is at first, so that
+// there is none for the answer to a POST.
+func filler(t testing.TB) *origin {
+	return speaker(t, func(c net.Conn, r *http.Request) {
+		if r.Method == "POST" {
+			sized(c, 8<<10)
+			return
+		}
+		sized(c, 65535)
+	})
+}
+
 // newBlocks is an encoder alone.
 func newBlocks() *h2Peer {
 	p := &h2Peer{}

@@ -513,13 +513,7 @@ func TestHTTP2HeldDataKeepsWithinItsStream(t *testing.T) {
 	if !hasFastPath() {
 		return // nothing is held there
 	}
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		if r.Method == "POST" {
-			sized(c, 8<<10)
-			return
-		}
-		sized(c, 65535)
-	})
+	up := filler(t)
 	w := newWorld(t, up, nil, bearer("for-a", host))
 	a := up.authority(host)
 	p := w.h2()
@@ -549,13 +543,7 @@ func TestHTTP2HeldDataKeepsWithinItsStream(t *testing.T) {
 
 // A connection on which data was sent a moment ago is not idle.
 func TestHTTP2AConnectionThatSentWhatWasHeldIsNotIdle(t *testing.T) {
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		if r.Method == "POST" {
-			sized(c, 8<<10)
-			return
-		}
-		sized(c, 65535)
-	})
+	up := filler(t)
 	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.IdleTimeout = time.Second }, bearer("for-a", host))
 	a := up.authority(host)
 	p := w.h2()
@@ -582,13 +570,7 @@ func TestHTTP2ServeGivesWhatIsHeldTimeToEnd(t *testing.T) {
 	if !hasFastPath() {
 		return // nothing is held there
 	}
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		if r.Method == "POST" {
-			sized(c, 8<<10)
-			return
-		}
-		sized(c, 65535)
-	})
+	up := filler(t)
 	w := newWorld(t, up, nil, bearer("for-a", host))
 	a := up.authority(host)
 	p := w.h2()
@@ -626,13 +608,7 @@ func TestHTTP2AResetWhenAStreamIsGivenUp(t *testing.T) {
 	if !hasFastPath() {
 		return // nothing is held there
 	}
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		if r.Method == "POST" {
-			sized(c, 8<<10)
-			return
-		}
-		sized(c, 65535)
-	})
+	up := filler(t)
 	const limit = 60 * time.Millisecond
 	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.WriteTimeout = limit }, bearer("for-a", host))
 	a := up.authority(host)
@@ -670,13 +646,7 @@ func TestHTTP2AStreamIsNotGivenUpForAnothersWait(t *testing.T) {
 	if !hasFastPath() {
 		return
 	}
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		if r.Method == "POST" {
-			sized(c, 8<<10)
-			return
-		}
-		sized(c, 65535)
-	})
+	up := filler(t)
 	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.WriteTimeout = 1500 * time.Millisecond }, bearer("for-a", host))
 	a := up.authority(host)
 	p := w.h2()
@@ -706,13 +676,7 @@ func TestHTTP2AStreamIsGivenUpInsideAFrameHead(t *testing.T) {
 	if !hasFastPath() {
 		return
 	}
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		if r.Method == "POST" {
-			sized(c, 8<<10)
-			return
-		}
-		sized(c, 65535)
-	})
+	up := filler(t)
 	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.WriteTimeout = 300 * time.Millisecond }, bearer("for-a", host))
 	a := up.authority(host)
 	p := w.h2()
@@ -742,13 +706,7 @@ func TestHTTP2WhatIsHeldOutlivesTheGoodbye(t *testing.T) {
 	if !hasFastPath() {
 		return
 	}
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		if r.Method == "POST" {
-			sized(c, 8<<10)
-			return
-		}
-		sized(c, 65535)
-	})
+	up := filler(t)
 	w := newWorld(t, up, nil, bearer("for-a", host))
 	a := up.authority(host)
 	p := w.h2()
@@ -774,13 +732,7 @@ func TestHTTP2WhatIsHeldOutlivesTheGoodbye(t *testing.T) {
 // What a GOAWAY says is not served, a client may ask again elsewhere (RFC 9113,
 // section 6.8): it must not be a stream that was served, and is being answered.
 func TestHTTP2TheGoodbyeKnowsOfWhatIsHeld(t *testing.T) {
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		if r.Method == "POST" {
-			sized(c, 8<<10)
-			return
-		}
-		sized(c, 65535)
-	})
+	up := filler(t)
 	for range 10 {
 		w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Drain = 500 * time.Millisecond }, bearer("for-a", host))
 		a := up.authority(host)

@@ -109,13 +109,7 @@ func TestServeGivesRequestsOfRelaysTimeToEnd(t *testing.T) {
 		w.stop()
 		close(stopped)
 	}()
-	eventually(t, "the listener stays open", func() bool {
-		c, err := net.Dial("tcp", w.addr)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err != nil
-	})
+	w.awaitStop()
 	close(finish)
 	for range 2 {
 		if r := <-results; !strings.HasSuffix(r, "done <nil>") {

@@ -208,6 +208,18 @@ func (w *world) record(e *attache.Event) {
 	w.news <- struct{}{}
 }
 
+// awaitStop waits until the proxy, which somebody ends, takes no more clients.
+func (w *world) awaitStop() {
+	w.t.Helper()
+	eventually(w.t, "the listener stays open", func() bool {
+		c, err := net.Dial("tcp", w.addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+}
+
 // check holds after every test: no secret in any event, and no event twice.
 func (w *world) check() {
 	if log := w.log.String(); strings.Contains(log, canary) || strings.Contains(log, w.token) {
