@@ -60,6 +60,7 @@ type world struct {
 	proxy    *proxy.Proxy
 	addr     string         // of the proxy
 	roots    *x509.CertPool // trusts the proxy's CA
+	ca       certs.Authority
 	token    string
 	hash     attache.TokenHash
 	stop     func() // ends Serve and waits for it
@@ -132,14 +133,14 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 		w.connect(c)
 	}
 
-	ca, err := certs.NewAuthority(time.Now())
-	if err != nil {
+	var err error
+	if w.ca, err = certs.NewAuthority(time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	minter := certs.NewMinter(certs.MinterOptions{})
-	minter.Use(ca)
+	minter.Use(w.ca)
 	w.roots = x509.NewCertPool()
-	w.roots.AddCert(ca.Certificate())
+	w.roots.AddCert(w.ca.Certificate())
 
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
