@@ -21,6 +21,9 @@ type h2Heads struct {
 	maxList int
 }
 
+// usualList is more fields than most requests have.
+const usualList = 64
+
 // usualFields is what net/http adds to a limit on heads: ten fields, and for each
 // what HPACK counts besides its text.
 const usualFields = 10 * 32
@@ -42,8 +45,13 @@ func (d *h2Heads) list(f hpack.HeaderField) {
 }
 
 func (d *h2Heads) forgetFields() {
+	d.listed = 0
+	if len(d.fields) > usualList { // that was a large one
+		d.fields = nil
+		return
+	}
 	clear(d.fields) // so that they may be collected
-	d.fields, d.listed = d.fields[:0], 0
+	d.fields = d.fields[:0]
 }
 
 // headers reads a header block. It begins a stream of the fast path, or is written
