@@ -146,7 +146,10 @@ func TestAnOriginMayChangeItsProtocol(t *testing.T) {
 	h.h1.Store(true)
 	h.h2.Store(false)
 	up.CloseClientConnections()
-	ask("HTTP/1.1", 2, 2)
+	eventually(t, "HTTP/2 is spoken on", func() bool { // until the transport knows that its connection is closed
+		resp, _ := w.ask(client, "GET", "/", "")
+		return resp.StatusCode == 200
+	})
 	ask("HTTP/1.1", 3, 2)
 }
 
