@@ -41,16 +41,17 @@ type h2Conn struct {
 
 	// The inner server reads, one goroutine at a time, and after Close a goroutine of
 	// ours may.
-	reading  sync.Mutex // guards what follows
-	begun    bool       // the client's preface was passed on
-	buf      []byte     // what was read and not looked at: from..to
-	from, to int
-	through  int      // bytes of it, or of what follows, that pass as they are
-	skip     int      // and that are for nobody
-	out      []byte   // what passes before that
-	last     uint32   // the last stream that the client has begun
-	passed   uint32   // the last one that the inner server was told of
-	refused  []uint32 // streams that were refused and have not ended
+	reading   sync.Mutex // guards what follows
+	begun     bool       // the client's preface was passed on
+	buf       []byte     // what was read and not looked at: from..to
+	from, to  int
+	through   int      // bytes of it, or of what follows, that pass as they are
+	skip      int      // and that are for nobody
+	out       []byte   // what passes before that
+	last      uint32   // the last stream that the client has begun
+	passed    uint32   // the last one that the inner server was told of
+	tableless bool     // the inner server was told to do without a table
+	refused   []uint32 // streams that were refused and have not ended
 	h2Heads
 
 	writing sync.Mutex      // guards what follows, and keeps what the inner server sends in order, held or not
@@ -300,7 +301,7 @@ func (c *h2Conn) control(h wire.FrameHead, payload []byte) (pass bool, err error
 			return true, nil
 		}
 		c.noteSettings(payload)
-		c.out = withoutTable(h, payload)
+		c.out = c.withoutTable(h, payload)
 		return false, nil
 	case wire.FrameWindowUpdate:
 		return c.windowUpdate(h, payload)
@@ -363,19 +364,21 @@ func (c *h2Conn) noteSettings(payload []byte) {
 
 // withoutTable is the client's settings for the inner server, which is to write
 // header blocks that depend on no table: they are not alone on the connection, and
-// one may be late, or not be sent at all. Each setting may be there once, for net/http.
-func withoutTable(h wire.FrameHead, payload []byte) []byte {
-	h.Length += settingSize
+// one may be late, or not be sent at all. It is told so once, at the beginning,
+// because net/http must not be told while it writes one.
+func (c *h2Conn) withoutTable(h wire.FrameHead, payload []byte) []byte {
 	frame := h.Append(nil)
 	for ; len(payload) > 0; payload = payload[settingSize:] {
-		if binary.BigEndian.Uint16(payload) == wire.SettingHeaderTableSize {
-			h.Length -= settingSize
-			continue
+		if binary.BigEndian.Uint16(payload) != wire.SettingHeaderTableSize {
+			frame = append(frame, payload[:settingSize]...)
 		}
-		frame = append(frame, payload[:settingSize]...)
 	}
-	frame = binary.BigEndian.AppendUint16(frame, wire.SettingHeaderTableSize)
-	frame = binary.BigEndian.AppendUint32(frame, 0)
+	if !c.tableless {
+		c.tableless = true
+		frame = binary.BigEndian.AppendUint16(frame, wire.SettingHeaderTableSize)
+		frame = binary.BigEndian.AppendUint32(frame, 0)
+	}
+	h.Length = len(frame) - wire.FrameHeadSize
 	h.Put(frame)
 	return frame
 }
