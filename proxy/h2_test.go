@@ -716,3 +716,23 @@ func TestHTTP2SettingsMayBeAcknowledgedTogether(t *testing.T) {
 		t.Errorf("the fast path is left for good: %q, %v", s.data.String(), p.ended)
 	}
 }
+
+// Settings may come while the inner server writes the head of an answer.
+func TestHTTP2SettingsComeAtAnyTime(t *testing.T) {
+	if !hasFastPath() {
+		return // net/http takes one of them while it is being used, which is a data race
+	}
+	up := newOrigin(t, echo)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	p := w.h2()
+	for id := uint32(1); id < 400; id += 2 {
+		p.postTo(id, a, "/")
+		_ = p.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 4096 - id})
+	}
+	for id := uint32(1); id < 400; id += 2 {
+		if s := p.wait(id); s.status() != 200 && s.reset != http2.ErrCodeRefusedStream {
+			t.Fatalf("stream %d: %d, %v", id, s.status(), p.ended)
+		}
+	}
+}
