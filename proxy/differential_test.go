@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -131,16 +132,22 @@ func (p *paths) compare(t *testing.T, c conversation) {
 			return readAnswers(conn, methods(sent))
 		})
 	}
+	p.alike(t, fmt.Sprintf("%q, answered %.200q", sent, c.upstream), have)
+}
+
+// alike compares what the paths made of a conversation.
+func (p *paths) alike(t *testing.T, about string, have func(*world) account) {
+	t.Helper()
 	p.pooled.assumeHTTP1()
 	ordinary := have(p.ordinary)
 	for name, w := range map[string]*world{"fast": p.fast, "pooled": p.pooled} {
 		other := have(w)
 		if diff := gocmp.Diff(ordinary, other); diff != "" {
-			t.Errorf("%q, answered %.200q: the ordinary path (-) and the %s one (+):\n%s", sent, c.upstream, name, diff)
+			t.Errorf("%s: the ordinary path (-) and the %s one (+):\n%s", about, name, diff)
 		}
 		for _, a := range other.Asked {
 			if v := a.Header["Authorization"]; len(v) != 1 || v[0] != "Bearer "+canary {
-				t.Errorf("%q: the upstream saw Authorization %q", sent, v)
+				t.Errorf("%s: the upstream saw Authorization %q", about, v)
 			}
 		}
 	}

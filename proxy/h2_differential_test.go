@@ -5,13 +5,13 @@ import (
 	"bytes"
 	"cmp"
 	"flag"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -153,24 +153,12 @@ func (p *paths) compareH2(t *testing.T, first func(*h2Peer), c conversation) {
 	p.mu.Lock()
 	p.answer, p.closes = cmp.Or(c.upstream, okAnswer), c.closes
 	p.mu.Unlock()
-	p.pooled.assumeHTTP1()
 	method := "GET"
 	if strings.HasPrefix(c.client, "HEAD") {
 		method = "HEAD"
 	}
 	talk := talkH2(t, p.up.authority(host), method, first)
-	ordinary := p.have(t, p.ordinary, talk)
-	for name, w := range map[string]*world{"fast": p.fast, "pooled": p.pooled} {
-		other := p.have(t, w, talk)
-		if diff := gocmp.Diff(ordinary, other); diff != "" {
-			t.Errorf("answered %.200q: the ordinary path (-) and the %s one (+):\n%s", c.upstream, name, diff)
-		}
-		for _, a := range other.Asked {
-			if v := a.Header["Authorization"]; len(v) != 1 || v[0] != "Bearer "+canary {
-				t.Errorf("the upstream saw Authorization %q", v)
-			}
-		}
-	}
+	p.alike(t, fmt.Sprintf("answered %.200q", c.upstream), func(w *world) account { return p.have(t, w, talk) })
 }
 
 func TestBothPathsReadHTTP2Alike(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -125,86 +124,10 @@ func TestAnIdleHTTP2ConnectionEnds(t *testing.T) {
 	}
 }
 
-// What breaks the connection is answered with its code.
-func TestMalformedHTTP2EndsTheConnection(t *testing.T) {
-	if !hasFastPath() {
-		return
-	}
-	finish := make(chan struct{})
-	up := newOrigin(t, func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-finish:
-		case <-r.Context().Done():
-		}
-	})
-	defer close(finish)
-	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.HeadBytes = 4 << 10 }, bearer("for-a", host))
-	a := up.authority(host)
-	headers := func(p *h2Peer, id uint32, block []byte, end bool) {
-		_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndStream: true, EndHeaders: end})
-	}
-	for name, c := range map[string]struct {
-		code http2.ErrCode
-		do   func(*h2Peer)
-	}{
-		"no header block":         {http2.ErrCodeCompression, func(p *h2Peer) { headers(p, 1, []byte{0xff, 0xff, 0xff, 0xff}, true) }},
-		"half a header block":     {http2.ErrCodeCompression, func(p *h2Peer) { headers(p, 1, []byte{0, 9, 'x'}, true) }},
-		"an endless header block": {http2.ErrCodeEnhanceYourCalm, func(p *h2Peer) { headers(p, 1, make([]byte, 10_000), false) }},
-		"endless continuations": {http2.ErrCodeEnhanceYourCalm, func(p *h2Peer) {
-			headers(p, 1, nil, false)
-			for range 20_000 {
-				if p.WriteContinuation(1, false, nil) != nil {
-					return
-				}
-			}
-		}},
-		"a continuation elsewhere":  {http2.ErrCodeProtocol, func(p *h2Peer) { headers(p, 1, nil, false); _ = p.WriteContinuation(3, true, nil) }},
-		"another frame inside":      {http2.ErrCodeProtocol, func(p *h2Peer) { headers(p, 1, nil, false); _ = p.WritePing(false, [8]byte{}) }},
-		"a continuation of nothing": {http2.ErrCodeProtocol, func(p *h2Peer) { _ = p.WriteContinuation(1, true, nil) }},
-		"more padding than frame":   {http2.ErrCodeProtocol, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameHeaders, 0x0d, 1, []byte{9, 0}) }},
-		"no room for a priority":    {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameHeaders, 0x25, 1, []byte{9, 0}) }},
-		"data after the end": {http2.ErrCodeStreamClosed, func(p *h2Peer) {
-			p.ask(1, plainH2(a, "/"))
-			_ = p.WriteData(1, true, []byte("x"))
-		}},
-		"a head after the end": {http2.ErrCodeStreamClosed, func(p *h2Peer) {
-			p.ask(1, plainH2(a, "/"))
-			p.ask(1, plainH2(a, "/"))
-		}},
-		"an even stream":        {http2.ErrCodeProtocol, func(p *h2Peer) { p.ask(2, plainH2(a, "/")) }},
-		"the connection as one": {http2.ErrCodeProtocol, func(p *h2Peer) { p.ask(0, plainH2(a, "/")) }},
-		"large settings":        {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameSettings, 0, 0, make([]byte, 6000)) }},
-		"room for nothing":      {http2.ErrCodeProtocol, func(p *h2Peer) { _ = p.WriteWindowUpdate(9, 1) }},
-		"half a window update":  {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameWindowUpdate, 0, 0, []byte{1}) }},
-		"half a reset":          {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameRSTStream, 0, 1, []byte{1}) }},
-		"a reset of nothing":    {http2.ErrCodeProtocol, func(p *h2Peer) { _ = p.WriteRSTStream(9, 0) }},
-		"half a setting":        {http2.ErrCodeFrameSize, func(p *h2Peer) { _ = p.WriteRawFrame(http2.FrameSettings, 0, 0, []byte{1}) }},
-		"an impossible setting": {http2.ErrCodeFlowControl, func(p *h2Peer) { _ = p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 31}) }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := w.h2()
-			c.do(p)
-			if _ = p.drain(); p.code != c.code {
-				t.Errorf("ended with %v (%v), want %v", p.code, p.ended, c.code)
-			}
-		})
-	}
-}
-
 // After the inner server has said goodbye, streams of the fast path may end.
 func TestHTTP2StreamsOutliveTheInnerServersGoodbye(t *testing.T) {
-	asked, release := make(chan struct{}, 1), make(chan struct{})
-	up := speaker(t, func(c net.Conn, r *http.Request) {
-		asked <- struct{}{}
-		<-release
-		sized(c, 2)
-	})
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	free := sync.OnceFunc(func() { close(release) })
+	p, free := heldRequest(t)
 	defer free()
-	p := w.h2()
-	p.ask(1, plainH2(up.authority(host), "/"))
-	<-asked
 	_ = p.WriteGoAway(0, http2.ErrCodeNo, nil)
 	var last uint32
 	if !p.until(3*time.Second, func(f http2.Frame) bool {
@@ -284,43 +207,6 @@ func TestHTTP2AConnectionThatCannotBeWrittenToEnds(t *testing.T) {
 	}
 	if p.until(4*time.Second, func(http2.Frame) bool { return false }); errors.Is(p.ended, os.ErrDeadlineExceeded) {
 		t.Error("the client is kept waiting on a connection that is dead")
-	}
-}
-
-// The client is told what was wrong, also where it says more.
-func TestHTTP2TheReasonOfTheEndArrives(t *testing.T) {
-	up := speaker(t, func(c net.Conn, r *http.Request) { sized(c, 2) })
-	for name, c := range map[string]struct {
-		wrong func(*h2Peer)
-		code  http2.ErrCode
-	}{
-		"a malformed block": {func(p *h2Peer) {
-			_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, EndStream: true, EndHeaders: true})
-		}, http2.ErrCodeCompression},
-		"a block that is interrupted": {func(p *h2Peer) {
-			_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.encode(plainH2(up.authority(host), "/")), EndStream: true})
-			_ = p.WritePing(false, [8]byte{})
-		}, http2.ErrCodeProtocol},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, up, nil, bearer("for-a", host))
-			p := w.h2()
-			if !p.until(3*time.Second, func(f http2.Frame) bool { s, ok := f.(*http2.SettingsFrame); return ok && s.IsAck() }) {
-				t.Fatal(p.ended)
-			}
-			c.wrong(p)
-			more := make([]byte, 16<<10)
-			for range 64 {
-				if p.WriteRawFrame(0x77, 0, 0, more) != nil {
-					break
-				}
-			}
-			_ = p.conn.SetReadDeadline(time.Now().Add(4 * time.Second))
-			err := p.drain()
-			if p.code != c.code {
-				t.Errorf("the connection ended with %v and %v", p.code, err)
-			}
-		})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -367,3 +368,22 @@ func newBlocks() *h2Peer {
 	p.encoder = hpack.NewEncoder(&p.block)
 	return p
 }
+
+// heldRequest is a client that waits for the answer on stream 1, which comes, with
+// two bytes, when it is set free.
+func heldRequest(t testing.TB) (p *h2Peer, free func()) {
+	asked, release := make(chan struct{}, 1), make(chan struct{})
+	up := speaker(t, func(c net.Conn, _ *http.Request) {
+		asked <- struct{}{}
+		<-release
+		sized(c, 2)
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	free = sync.OnceFunc(func() { close(release) })
+	p = w.h2()
+	p.ask(1, plainH2(up.authority(host), "/"))
+	<-asked
+	return p, free
+}
+
+func isSettingsAck(f http2.Frame) bool { s, ok := f.(*http2.SettingsFrame); return ok && s.IsAck() }
