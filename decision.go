@@ -46,8 +46,10 @@ const (
 
 // Decision is what was decided about a target for an integration, and why.
 type Decision struct {
-	Action     Action
-	Connection *Connection // with Inject
+	Action Action
+	// Connection is, with Inject, what tells the connection apart and says how it is
+	// used, from Integration to StripCookies; nothing else of it is set.
+	Connection *Connection
 	Header     string      // with Inject: the field that carries the credential
 	Value      secret.Text // with Inject: that field's value; of an OAuth connection only what the index last saw
 	Code       Code        // with Deny

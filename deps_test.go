@@ -24,7 +24,7 @@ import (
 const imports = `
 secret        -
 .             secret
-policy        .
+policy        . secret
 wire          -
 certs         -
 audit         .

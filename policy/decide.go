@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -53,19 +52,19 @@ func (in *integration) decide(q Query) (attache.Decision, *entry) {
 	if !secure {
 		port = anyPort
 	}
-	g, first := in.narrowest(q.Target.Host, port)
+	d, first, several := in.narrowest(q.Target.Host, port)
 	switch {
-	case g == nil:
+	case first == (spot{}):
 		return unmatched(q), nil
 	case !secure:
-		return plaintextRefused(g.entries[first], q), nil
-	case g.next(first+1, port) < 0:
-		only := g.entries[first]
+		return plaintextRefused(in.entry(first), q), nil
+	case !several:
+		only := in.entry(first)
 		return only.decide(q), only
 	case q.Method == "CONNECT":
 		return attache.Decision{Action: attache.Inject, Reason: reasonPerRequest}, nil
 	}
-	return ambiguous(g, q), nil
+	return in.ambiguous(d, q), nil
 }
 
 // covering yields the domains that cover the host, from the narrowest to the
@@ -83,38 +82,36 @@ func covering(host string) iter.Seq[domain] {
 	}
 }
 
-// narrowest is the group of the narrowest domain that covers host and port, and
-// where in it the first connection is that does; nil where none does.
-func (in *integration) narrowest(host string, port uint16) (g *group, first int) {
+// narrowest is the narrowest domain that covers host and port, one of its
+// connections that do, and whether there are others; no spot where none does.
+func (in *integration) narrowest(host string, port uint16) (d domain, first spot, several bool) {
 	for d := range covering(host) {
-		if g, ok := in.domains.get(d); ok {
-			if first := g.next(0, port); first >= 0 {
-				return g, first
+		w := in.connections.under(d)
+		for s, ok := w.next(); ok; s, ok = w.next() {
+			switch {
+			case !s.allows(port):
+			case first != (spot{}):
+				return d, first, true
+			default:
+				first = s
 			}
 		}
-	}
-	return nil, 0
-}
-
-// next is the place of the first connection for the port, from that place on; -1
-// where there is none.
-func (g *group) next(from int, port uint16) int {
-	for i, e := range g.entries[from:] {
-		if e.allows(port) {
-			return from + i
+		if first != (spot{}) {
+			return d, first, false
 		}
 	}
-	return -1
+	return domain{}, spot{}, false
 }
 
 func (in *integration) decideNamed(q Query) (attache.Decision, *entry) {
-	e, ok := in.names.get(q.Connection)
+	s, ok := in.connections.named(q.Connection)
 	if !ok {
 		return deny(attache.CodeUnknownConnection,
 			"integration %q has no connection %s: see attache connection list --integration %s",
 			q.Integration, quotable(q.Connection), q.Integration), nil
 	}
-	c := e.connection
+	e := in.entry(s)
+	c := &e.connection
 	if !Covers(c.AllowedDomain, q.Target.Host) {
 		return deny(attache.CodeConnectionMismatch, "the client named connection %q, which is for %s and not for %s",
 			c.Name, c.AllowedDomain, q.Target.Host), e
@@ -122,7 +119,7 @@ func (in *integration) decideNamed(q Query) (attache.Decision, *entry) {
 	if q.Target.Scheme != "https" {
 		return plaintextRefused(e, q), e
 	}
-	if !e.allows(q.Target.Port) {
+	if !s.allows(q.Target.Port) {
 		return deny(attache.CodeConnectionMismatch, "the client named connection %q, which is for %s on %s and not on port %d",
 			c.Name, c.AllowedDomain, ports(c), q.Target.Port), e
 	}
@@ -176,34 +173,35 @@ func plaintextRefused(e *entry, q Query) attache.Decision {
 		"connection %q covers %s, and a credential never travels over plain http: use https", e.connection.Name, q.Target.Host)
 }
 
-func ambiguous(g *group, q Query) attache.Decision {
-	var fitting []*entry
-	for i := g.next(0, q.Target.Port); i >= 0; i = g.next(i+1, q.Target.Port) {
-		fitting = append(fitting, g.entries[i])
+// ambiguous is the decision where several connections of a domain fit.
+func (in *integration) ambiguous(d domain, q Query) attache.Decision {
+	var names, here []string
+	w := in.connections.under(d)
+	for _, s := range w.rest() {
+		if s.allows(q.Target.Port) {
+			names = append(names, s.name())
+		}
+		if s.allows(q.Target.Port) && !s.row().moved {
+			here = append(here, s.name())
+		}
 	}
-	// Not one that was moved, unless all were.
-	here := max(0, slices.IndexFunc(fitting, func(e *entry) bool {
-		grant := e.connection.Grant
-		return grant == nil || grant.State != attache.GrantMoved
-	}))
-	name := fitting[here].connection.Name
+	name := append(here, names...)[0] // not one that was moved, unless all were
 	return deny(attache.CodeAmbiguousConnection,
 		"connections %s fit %s equally well: name one with the header Attache-Connection: %s, or with the user name %s.%s in the proxy URL",
-		list(fitting), q.Target, name, q.Integration, name)
+		list(names), q.Target, name, q.Integration, name)
 }
 
 // list names connections for people.
-func list(entries []*entry) string {
-	shown := entries[:min(len(entries), maxListed)]
-	names := make([]string, len(shown))
-	for i, e := range shown {
-		names[i] = strconv.Quote(e.connection.Name)
+func list(names []string) string {
+	shown := make([]string, min(len(names), maxListed))
+	for i := range shown {
+		shown[i] = strconv.Quote(names[i])
 	}
-	if more := len(entries) - len(shown); more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
+	if more := len(names) - len(shown); more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(shown, ", "), more)
 	}
-	last := len(names) - 1
-	return strings.Join(names[:last], ", ") + " and " + names[last]
+	last := len(shown) - 1
+	return strings.Join(shown[:last], ", ") + " and " + shown[last]
 }
 
 // ports names the connection's ports for people.

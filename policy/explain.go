@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
 	"attache"
 )
@@ -28,34 +29,30 @@ func (ix *Index) Explain(q Query) (attache.Decision, []Candidate) {
 		d.Reason = about.why(q)
 	}
 	var candidates []Candidate
-	add := func(e *entry, why string) {
-		candidates = append(candidates, Candidate{
-			Connection:    e.connection.Name,
-			AllowedDomain: e.connection.AllowedDomain,
-			Chosen:        d.Connection == e.connection,
-			Why:           why,
-		})
+	add := func(e *entry, chosen bool, why string) {
+		candidates = append(candidates, Candidate{e.connection.Name, e.connection.AllowedDomain, chosen, why})
 	}
+	named := ""
 	if about != nil {
-		add(about, d.Reason)
+		add(about, d.Connection != nil, d.Reason)
+		named = about.connection.Name
 	}
 	var best attache.AllowedDomain // that fits the port as well
-	for p := range covering(q.Target.Host) {
-		g, ok := in.domains.get(p)
-		if !ok {
-			continue
+	for covers := range covering(q.Target.Host) {
+		w := in.connections.under(covers)
+		all := w.rest()
+		if best == "" && slices.ContainsFunc(all, func(s spot) bool { return s.allows(q.Target.Port) }) {
+			best = in.entry(all[0]).connection.AllowedDomain
 		}
-		for _, e := range g.entries {
-			if best == "" && e.allows(q.Target.Port) {
-				best = e.connection.AllowedDomain
-			}
-			if e == about {
+		for _, s := range all {
+			if s.name() == named {
 				continue
 			}
 			if len(candidates) == maxCandidates {
 				return d, candidates
 			}
-			add(e, e.whyNot(q, best))
+			e := in.entry(s)
+			add(e, false, e.whyNot(q, best))
 		}
 	}
 	return d, candidates
@@ -63,11 +60,11 @@ func (ix *Index) Explain(q Query) (attache.Decision, []Candidate) {
 
 // why says why it was chosen.
 func (e *entry) why(q Query) string {
-	c := e.connection
+	c := &e.connection
 	switch {
 	case q.Connection != "":
 		return fmt.Sprintf("the client named connection %q, which is for %s", c.Name, c.AllowedDomain)
-	case e.domain().wild:
+	case domainOf(c.AllowedDomain).wild:
 		return fmt.Sprintf("connection %q is for %s, the narrowest domain that covers this host and port", c.Name, c.AllowedDomain)
 	}
 	return fmt.Sprintf("connection %q is for exactly this host", c.Name)
@@ -76,13 +73,13 @@ func (e *entry) why(q Query) string {
 // whyNot says why a connection that covers the host was not chosen, where the
 // narrowest domain that fits host and port is best.
 func (e *entry) whyNot(q Query, best attache.AllowedDomain) string {
-	c := e.connection
+	c := &e.connection
 	switch {
 	case q.Connection != "":
 		return "the client named another connection"
 	case q.Target.Scheme != "https":
 		return "it covers the host, and a credential never travels over plain http"
-	case !e.allows(q.Target.Port):
+	case !slices.Contains(c.AllowedPorts, q.Target.Port):
 		return fmt.Sprintf("it is for %s and not for port %d", ports(c), q.Target.Port)
 	case c.AllowedDomain == best:
 		return "it fits as well as others, and the client named none"

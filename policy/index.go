@@ -1,10 +1,7 @@
 package policy
 
 import (
-	"cmp"
 	"iter"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -12,9 +9,8 @@ import (
 )
 
 // Index answers who a token belongs to and what happens to a request. It is
-// immutable and safe for concurrent use; the zero Index is empty. It keeps the
-// tokens and connections that changes point to, which must not be modified
-// afterwards.
+// immutable and safe for concurrent use; the zero Index is empty. It keeps
+// nothing that changes point to.
 type Index struct {
 	integrations trie[string, *integration]
 	tokens       trie[attache.TokenHash, attache.AccessToken]
@@ -23,61 +19,10 @@ type Index struct {
 
 // integration is what one integration owns. It is immutable.
 type integration struct {
-	tokens  trie[attache.TokenHash, struct{}]
-	names   trie[string, *entry]
-	domains trie[domain, *group]
-	strips  StripSet
-	size    int // of names
-}
-
-// domain is an allowed domain, where its connections are found.
-type domain struct {
-	host string // of a wildcard, what comes after "*."
-	wild bool
-}
-
-// entry is a connection with the decision to inject it, made ready once. There
-// may be very many, so the reason is not in it.
-type entry struct {
-	connection *attache.Connection
-	inject     attache.Decision
-}
-
-func newEntry(c *attache.Connection) *entry {
-	header, value := c.Header()
-	return &entry{c, attache.Decision{Action: attache.Inject, Connection: c, Header: header, Value: value}}
-}
-
-func (e *entry) domain() domain {
-	host, wild := strings.CutPrefix(string(e.connection.AllowedDomain), wildcard)
-	return domain{host, wild}
-}
-
-// anyPort is no port of a connection.
-const anyPort = 0
-
-func (e *entry) allows(port uint16) bool {
-	return port == anyPort || slices.Contains(e.connection.AllowedPorts, port)
-}
-
-// group is the connections of one domain, at least one, sorted by name.
-type group struct {
-	owner   *batch
-	entries []*entry
-}
-
-func (g *group) search(name string) (int, bool) {
-	return slices.BinarySearchFunc(g.entries, name, func(e *entry, name string) int {
-		return cmp.Compare(e.connection.Name, name)
-	})
-}
-
-// editable is g itself if the batch has made it, and a copy if not.
-func (g *group) editable(b *batch) *group {
-	if g.owner == b {
-		return g
-	}
-	return &group{owner: b, entries: slices.Clone(g.entries)}
+	name        string
+	tokens      trie[attache.TokenHash, struct{}]
+	connections table
+	strips      StripSet
 }
 
 // Compile is an Index after many changes, at a fraction of the cost of applying
@@ -90,8 +35,9 @@ func Compile(changes iter.Seq[attache.Change]) *Index {
 	return &ix
 }
 
-// Apply is the index after the change. Its cost does not depend on how many
-// connections there are, except on those of the same domain.
+// Apply is the index after the change. That costs hardly more with more
+// connections: one pointer for each two dozen, and a new connection or one less
+// a copy of two words for each other of its domain.
 func (ix *Index) Apply(ch attache.Change) *Index {
 	next := ix.apply(new(batch), ch)
 	return &next
@@ -110,7 +56,7 @@ func (ix Index) apply(b *batch, ch attache.Change) Index {
 			ix.tokens = ix.tokens.without(b, hash)
 		}
 		ix.integrations = ix.integrations.without(b, name)
-		ix.connections -= old.size
+		ix.connections -= old.connections.size
 	case ch.AccessToken != nil:
 		in, t := *ix.integration(ch.AccessToken.Integration), *ch.AccessToken
 		if ch.Deleted {
@@ -121,11 +67,8 @@ func (ix Index) apply(b *batch, ch attache.Change) Index {
 		ix.integrations = ix.integrations.with(b, t.Integration, &in)
 	case ch.Connection != nil:
 		old := ix.integration(ch.Connection.Integration)
-		in := old.without(b, ch.Connection.Name)
-		if !ch.Deleted {
-			in = in.with(b, newEntry(ch.Connection))
-		}
-		ix.connections += in.size - old.size
+		in := old.changed(b, ch)
+		ix.connections += in.connections.size - old.connections.size
 		ix.integrations = ix.integrations.with(b, ch.Connection.Integration, &in)
 	}
 	return ix
@@ -137,43 +80,28 @@ func (ix *Index) integration(name string) *integration {
 	if in, ok := ix.integrations.get(name); ok {
 		return in
 	}
-	return new(integration)
+	return &integration{name: name}
 }
 
-func (in integration) with(b *batch, e *entry) integration {
-	in.names = in.names.with(b, e.connection.Name, e)
-	in.size++
-	in.strips = in.strips.counting(b, e.connection, 1)
-	g, ok := in.domains.get(e.domain())
-	if !ok {
-		g = &group{owner: b}
+// changed is the integration after the change of one of its connections.
+func (in integration) changed(b *batch, ch attache.Change) integration {
+	old, ok := in.connections.named(ch.Connection.Name)
+	if ok {
+		in.strips = in.strips.counting(b, string(old.field(headerField)), -1)
 	}
-	g = g.editable(b)
-	at, _ := g.search(e.connection.Name)
-	g.entries = slices.Insert(g.entries, at, e)
-	in.domains = in.domains.with(b, e.domain(), g)
+	switch {
+	case !ch.Deleted:
+		header, _ := ch.Connection.Header()
+		in.strips = in.strips.counting(b, header, 1)
+		in.connections = in.connections.with(b, ch.Connection)
+	case ok:
+		in.connections = in.connections.without(b, old)
+	}
 	return in
 }
 
-func (in integration) without(b *batch, name string) integration {
-	e, ok := in.names.get(name)
-	if !ok {
-		return in
-	}
-	in.names = in.names.without(b, name)
-	in.size--
-	in.strips = in.strips.counting(b, e.connection, -1)
-	g, _ := in.domains.get(e.domain())
-	if len(g.entries) == 1 {
-		in.domains = in.domains.without(b, e.domain())
-		return in
-	}
-	g = g.editable(b)
-	at, _ := g.search(name)
-	g.entries = slices.Delete(g.entries, at, at+1)
-	in.domains = in.domains.with(b, e.domain(), g)
-	return in
-}
+// entry is the connection there, ready to be injected.
+func (in *integration) entry(s spot) *entry { return in.connections.entry(in.name, s) }
 
 // AccessToken finds a token by its hash. Whether it has expired is for the
 // caller to ask.

@@ -101,7 +101,7 @@ func (m *model) agree(t *rapid.T, ix *policy.Index) {
 			d := ix.Decide(policy.Query{Integration: integration, Method: "GET", Target: attache.Target{Scheme: "https", Host: host, Port: port}})
 			switch {
 			case len(fit) == 0 && d.Code == attache.CodeNoConnection:
-			case len(fit) == 1 && d.Connection == fit[0]:
+			case len(fit) == 1 && d.Connection != nil && d.Connection.Name == fit[0].Name:
 			case len(fit) > 1 && d.Code == attache.CodeAmbiguousConnection && strings.Contains(d.Reason, fmt.Sprintf("header Attache-Connection: %s,", fit[0].Name)):
 			default:
 				t.Fatalf("%s on port %d for %s is %+v, want one of %v", host, port, integration, d, fit)

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"net/textproto"
 	"slices"
-
-	"attache"
 )
 
 // knownCredentialHeaders are headers in which clients send credentials to one
@@ -43,7 +41,7 @@ func KnownCredentialHeaders() []string { return slices.Clone(knownCredentialHead
 // connections uses, so that a client cannot add a second identity to the one that
 // it was given. It is immutable; the zero StripSet holds the known headers.
 type StripSet struct {
-	uses trie[folded, int] // how many connections use the header
+	uses trie[folded, int] // how many connections use a header that is not known
 }
 
 // Has reports whether the header has to go. Case does not matter, and '_' is
@@ -68,18 +66,16 @@ func (s *StripSet) has(f folded, ok bool) bool {
 func (s *StripSet) Headers() []string {
 	headers := KnownCredentialHeaders()
 	for f := range s.uses.all() {
-		if _, ok := known[f]; !ok {
-			headers = append(headers, f.String())
-		}
+		headers = append(headers, f.String())
 	}
 	slices.Sort(headers)
 	return headers
 }
 
-// counting is s with the connection's header counted by more times.
-func (s StripSet) counting(b *batch, c *attache.Connection, by int) StripSet {
-	f, ok := fold(string(c.HeaderName))
-	if !ok || f == (folded{}) {
+// counting is s with a connection's header counted by more times.
+func (s StripSet) counting(b *batch, header string, by int) StripSet {
+	f, ok := fold(header)
+	if _, isKnown := known[f]; !ok || isKnown || f == (folded{}) {
 		return s
 	}
 	n, _ := s.uses.get(f)

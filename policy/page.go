@@ -1,0 +1,220 @@
+package policy
+
+import (
+	"bytes"
+	"slices"
+	"sync/atomic"
+
+	"attache"
+	"attache/secret"
+)
+
+// page is a part of a table: the connections whose name's hash belongs to it, and
+// the links of the domains whose hash does.
+type page struct {
+	owner  *batch
+	rows   []row  // by the hash of the name, and the name
+	links  []link // by domain and name
+	text   []byte // what is in the rows, and nothing else
+	values secret.Bundle
+	ready  atomic.Pointer[[]atomic.Pointer[entry]] // rows that were asked for; several share a place
+}
+
+// row is a connection in its page.
+type row struct {
+	link         link
+	value        secret.Span
+	text         uint32            // where its fields begin
+	ends         [rowFields]uint16 // where each field ends, from there
+	wild         bool
+	stripCookies bool
+	moved        bool // the grant was exported
+}
+
+// The fields of a row, in the order of their text.
+const (
+	nameField   = iota
+	hostField   // of the domain
+	typeField   // of the connection
+	headerField // that carries the credential
+	portsField  // two bytes for each port
+	rowFields
+)
+
+// link leads from a domain to one of its connections, by the hashes of both.
+type link struct{ domain, name uint64 }
+
+func (l link) less(m link) bool {
+	return l.domain < m.domain || l.domain == m.domain && l.name < m.name
+}
+
+// spot is where a connection is.
+type spot struct {
+	page *page
+	at   int
+}
+
+// entry is a connection with the decision to inject it, made ready once.
+type entry struct {
+	at         int // in its page
+	moved      bool
+	connection attache.Connection
+	inject     attache.Decision
+}
+
+// copy is the page for a batch to change, or the part of it whose hashes have
+// those bits under the mask.
+func (p *page) copy(b *batch, mask, bits uint64) *page {
+	q := &page{owner: b, rows: make([]row, 0, len(p.rows)+1), text: make([]byte, 0, len(p.text))}
+	for _, r := range p.rows {
+		if r.link.name&mask == bits {
+			text := p.text[r.text:][:r.ends[rowFields-1]]
+			r.text, q.text = uint32(len(q.text)), append(q.text, text...)
+			r.value = q.values.Carry(p.values, r.value)
+			q.rows = append(q.rows, r)
+		}
+	}
+	for _, l := range p.links {
+		if l.domain&mask == bits {
+			q.links = append(q.links, l)
+		}
+	}
+	return q
+}
+
+func (p *page) link(l link) {
+	p.links = slices.Insert(p.links, p.searchLink(l), l)
+}
+
+func (p *page) unlink(l link) {
+	at := p.searchLink(l)
+	p.links = slices.Delete(p.links, at, at+1)
+}
+
+// search is the place of a row, or the one where it would be.
+func (p *page) search(hash uint64, name string) int {
+	from, to := 0, len(p.rows)
+	for from < to {
+		middle := (from + to) / 2
+		if r := &p.rows[middle]; r.link.name < hash || r.link.name == hash && string(p.field(r, nameField)) < name {
+			from = middle + 1
+		} else {
+			to = middle
+		}
+	}
+	return from
+}
+
+// searchLink is the place of a link, or the one where it would be.
+func (p *page) searchLink(l link) int {
+	from, to := 0, len(p.links)
+	for from < to {
+		if middle := (from + to) / 2; p.links[middle].less(l) {
+			from = middle + 1
+		} else {
+			to = middle
+		}
+	}
+	return from
+}
+
+func (p *page) add(l link, c *attache.Connection) {
+	p.rows = slices.Insert(p.rows, p.search(l.name, c.Name), p.pack(l, c))
+}
+
+// remove leaves nothing of the row behind.
+func (p *page) remove(at int) {
+	p.rows = slices.Delete(p.rows, at, at+1)
+	q := p.copy(p.owner, 0, 0)
+	p.rows, p.text, p.values = q.rows, q.text, q.values
+}
+
+func (p *page) pack(l link, c *attache.Connection) row {
+	d := domainOf(c.AllowedDomain)
+	header, value := c.Header()
+	r := row{
+		link: l, value: p.values.Add(value), text: uint32(len(p.text)), wild: d.wild,
+		stripCookies: c.StripCookies, moved: c.Grant != nil && c.Grant.State == attache.GrantMoved,
+	}
+	for i, field := range [...]string{nameField: c.Name, hostField: d.host, typeField: string(c.Type), headerField: header} {
+		p.text = append(p.text, field...)
+		r.ends[i] = uint16(len(p.text) - int(r.text))
+	}
+	for _, port := range c.AllowedPorts {
+		p.text = append(p.text, byte(port>>8), byte(port))
+	}
+	r.ends[portsField] = uint16(len(p.text) - int(r.text))
+	return r
+}
+
+func (p *page) field(r *row, field int) []byte {
+	begin := uint16(0)
+	if field > 0 {
+		begin = r.ends[field-1]
+	}
+	return p.text[r.text:][begin:r.ends[field]]
+}
+
+// leads reports whether the link leads here.
+func (s spot) leads(l link) bool {
+	return s.page != nil && s.at < len(s.page.rows) && s.row().link.name == l.name
+}
+
+func (s spot) row() *row { return &s.page.rows[s.at] }
+
+func (s spot) field(field int) []byte { return s.page.field(s.row(), field) }
+
+func (s spot) name() string { return string(s.field(nameField)) }
+
+// compare orders spots by name.
+func (s spot) compare(u spot) int { return bytes.Compare(s.field(nameField), u.field(nameField)) }
+
+func (s spot) isUnder(d domain) bool {
+	return string(s.field(hostField)) == d.host && s.row().wild == d.wild
+}
+
+// anyPort is no port of a connection.
+const anyPort = 0
+
+func (s spot) allows(port uint16) bool {
+	if port == anyPort {
+		return true
+	}
+	for ports := s.field(portsField); len(ports) > 0; ports = ports[2:] {
+		if uint16(ports[0])<<8|uint16(ports[1]) == port {
+			return true
+		}
+	}
+	return false
+}
+
+// unpack is the connection as it was, but for what nobody asks an index for.
+func (s spot) unpack(integration string) *entry {
+	r := s.row()
+	text := string(s.page.text[r.text:][:r.ends[rowFields-1]]) // one piece for all fields
+	field := func(f int) string {
+		end := r.ends[f]
+		return text[int(end)-len(s.field(f)) : end]
+	}
+	e := &entry{at: s.at, moved: r.moved, connection: attache.Connection{
+		Integration:   integration,
+		Name:          field(nameField),
+		Type:          attache.ConnectionType(field(typeField)),
+		AllowedDomain: attache.AllowedDomain(field(hostField)),
+		StripCookies:  r.stripCookies,
+	}}
+	c := &e.connection
+	if r.wild {
+		c.AllowedDomain = wildcard + c.AllowedDomain
+	}
+	if c.Type == attache.APIKey {
+		c.HeaderName = attache.HeaderName(field(headerField))
+	}
+	for ports := field(portsField); ports != ""; ports = ports[2:] {
+		c.AllowedPorts = append(c.AllowedPorts, uint16(ports[0])<<8|uint16(ports[1]))
+	}
+	e.inject = attache.Decision{
+		Action: attache.Inject, Connection: c, Header: field(headerField), Value: s.page.values.Text(r.value),
+	}
+	return e
+}
