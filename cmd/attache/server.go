@@ -46,8 +46,6 @@ type server struct {
 	idle     *idle
 	unfollow func()
 
-	collector collector
-
 	ready    atomic.Bool
 	yields   bool          // it is a background server, and ends for another
 	draining chan struct{} // closed when the server begins to end
@@ -70,7 +68,7 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 			s = nil
 		}
 	}()
-	s.collector.loading()
+	defer easeCollector()()
 	// What can be refused comes first, so that then nothing is made on disk.
 	settings, err := proxySettings(cfg)
 	if err != nil {
@@ -93,10 +91,9 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 	if err := s.newKeeper(settings.Upstream); err != nil {
 		return s, err
 	}
-	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, s.keeper.Changed, s.changed); err != nil {
+	if s.unfollow, err = s.data.follow(ctx, s.metrics.Changed, s.keeper.Changed); err != nil {
 		return s, err
 	}
-	s.pace()
 	if s.proxy, err = proxy.New(settings, proxy.Collaborators{
 		Index: s.data.live.Current, Leaf: s.data.minter.Leaf, Fresh: s.keeper.Fresh, Record: s.sink(), Log: s.log,
 	}); err != nil {
@@ -106,18 +103,8 @@ func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logge
 	return s, err
 }
 
-// changed sees to what depends on how many connections there are.
-func (s *server) changed(ch attache.Change) {
-	if ch.Connection != nil && s.ready.Load() {
-		s.pace()
-	}
-}
-
-func (s *server) pace() { s.collector.serving(s.data.live.Current().Connections()) }
-
 // close releases what newServer took.
 func (s *server) close() error {
-	s.collector.restore()
 	s.unfollow()
 	s.listeners.close()
 	var errs []error
