@@ -153,7 +153,8 @@ func (s *h2Stream) parse(c *h2Conn) bool {
 	s.in = append(in, "\r\n"...)
 	n, err := s.request.Parse(s.in)
 	s.size = n
-	return err == nil && n == len(s.in) && n <= s.p.settings.Limits.HeadBytes && s.request.Length == 0 && s.t.isNamed(s.request.Host)
+	return err == nil && n == len(s.in) && n <= s.p.settings.Limits.HeadBytes && s.request.Length == 0 && !s.request.Chunked &&
+		!s.request.Expects && s.t.isNamed(s.request.Host)
 }
 
 // abandon ends a stream whose answer nobody wants, or whose client has done

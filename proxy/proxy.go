@@ -241,6 +241,11 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	// leaves idleness to it, and must take what is decrypted already for HTTP/2, which
 	// on a clear tunnel is not spoken.
 	inner, h2 := p.newInner(base), p.newInner(base)
+	inner.ConnState = func(c net.Conn, state http.ConnState) {
+		if v, ok := c.(*visit); ok {
+			v.is(state)
+		}
+	}
 	h2.IdleTimeout = -1
 	h2.Protocols = new(http.Protocols)
 	h2.Protocols.SetUnencryptedHTTP2(true)

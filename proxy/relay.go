@@ -16,10 +16,10 @@ import (
 // parsed header for any of them. It decides with what the ordinary path decides
 // with (exchange.admit), injects with the same injector and leaves the same event.
 //
-// The first request that is anything else (odd in its head, large, slow to
-// arrive, denied, not ready to be sent) is given, unread, to the inner server,
-// and with it the rest of the tunnel. So there is nothing that only the fast
-// path can do, and no answer to a client but an upstream's that it has to know.
+// Any other request (large, slow to arrive, denied, not ready to be sent) is given,
+// unread, to the inner server, and the next one comes back; with a head that is odd
+// the rest of the tunnel goes with it. So there is nothing that only the fast path
+// can do, and no answer to a client but an upstream's that it has to know.
 type relay struct {
 	errand
 	conn  net.Conn  // what the client sends in the tunnel, decrypted
@@ -43,11 +43,13 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 	limits := &p.settings.Limits
 	until := time.Now().Add(limits.HeadTimeout) // for the first request, as net/http has it
 	for f.rest(until) {
-		outcome := f.serve()
-		until = wire.Lenient(time.Now(), limits.IdleTimeout)
-		switch outcome {
+		switch f.serve() {
 		case next:
 			f.advance()
+		case once:
+			if !f.visit() {
+				return
+			}
 		case over:
 			_ = conn.Close()
 			f.unwatch()
@@ -57,6 +59,7 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 			f.handOver()
 			return
 		}
+		until = wire.Lenient(time.Now(), limits.IdleTimeout)
 	}
 	_ = conn.Close()
 }
@@ -84,7 +87,8 @@ type outcome int
 const (
 	next  outcome = iota // the next request
 	over                 // the end of the tunnel
-	other                // the inner server, and it begins with this request
+	once                 // the inner server, with this request
+	other                // the inner server, with this request and all others
 )
 
 // rest waits for the first bytes of a request, unless they are there. Meanwhile
@@ -141,8 +145,12 @@ func (f *relay) serve() outcome {
 		return o
 	}
 	ix := f.p.with.Index()
-	if !f.admit(ix, began, "HTTP/1.1") {
+	switch {
+	case f.admit(ix, began, "HTTP/1.1"):
+	case f.p.upstream.only2.has(f.t.authority):
 		return other
+	default:
+		return once
 	}
 	defer f.record.finish()
 	return f.exchange(ix.Strips(f.x.integration))
@@ -175,13 +183,14 @@ func (f *relay) receive(deadline time.Time) outcome {
 			return over // as net/http has it: to half a head there is no answer
 		}
 	}
-	if f.size > f.p.settings.Limits.HeadBytes || f.request.Length > int64(cap(f.in)-1-f.size) || !f.t.isNamed(f.request.Host) {
-		return other
+	if f.size > f.p.settings.Limits.HeadBytes || f.request.Chunked || f.request.Expects ||
+		f.request.Length > int64(cap(f.in)-1-f.size) || !f.t.isNamed(f.request.Host) {
+		return once
 	}
 	bounded = false
 	for len(f.in) < f.length() {
 		if more(time.Now().Add(bodyWait)) != nil {
-			return other
+			return once
 		}
 	}
 	return next

@@ -314,6 +314,8 @@ func contextOfTunnel(ctx context.Context, c net.Conn) context.Context {
 	switch outer := c.(type) {
 	case *replay: // which a relay has given up
 		c = outer.Conn
+	case *visit:
+		c = outer.Conn
 	case *h2Conn:
 		c = outer.t
 	case *detour:

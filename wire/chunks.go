@@ -38,27 +38,44 @@ const (
 // left over once c is Done, and nothing before. The error is [ErrMalformed].
 func (c *Chunks) Decode(b []byte) (n, used int, err error) {
 	for used < len(b) && !c.Done {
-		switch c.part {
-		case inData:
-			size := int(min(c.left, uint64(len(b)-used)))
-			copy(b[n:], b[used:used+size])
-			n, used, c.left = n+size, used+size, c.left-uint64(size)
-			if c.left == 0 {
-				c.part = atDataCR
-			}
-		case inTrailer:
-			size, ok := c.trailer(b[used:])
-			if used += size; !ok {
-				return n, used, ErrMalformed
-			}
-		default:
-			if !c.framing(b[used]) {
-				return n, used, ErrMalformed
-			}
-			used++
+		data, size, ok := c.piece(b[used:])
+		n += copy(b[n:], b[used:used+data])
+		if used += size; !ok {
+			return n, used, ErrMalformed
 		}
 	}
 	return n, used, nil
+}
+
+// Skip goes past what b has of the body, as Decode does, and leaves it as it is.
+func (c *Chunks) Skip(b []byte) (used int, err error) {
+	for used < len(b) && !c.Done {
+		_, size, ok := c.piece(b[used:])
+		if used += size; !ok {
+			return used, ErrMalformed
+		}
+	}
+	return used, nil
+}
+
+// piece takes what is of one kind at the beginning of b, which is not empty: used
+// bytes, all of them data or none.
+func (c *Chunks) piece(b []byte) (data, used int, ok bool) {
+	switch c.part {
+	case inData:
+		size := int(min(c.left, uint64(len(b))))
+		if c.left -= uint64(size); c.left == 0 {
+			c.part = atDataCR
+		}
+		return size, size, true
+	case inTrailer:
+		used, ok = c.trailer(b)
+		return 0, used, ok
+	}
+	if !c.framing(b[0]) {
+		return 0, 0, false
+	}
+	return 0, 1, true
 }
 
 // framing takes one byte of what is around the data. A chunk's extension is

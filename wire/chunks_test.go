@@ -66,12 +66,12 @@ var brokenChunks = map[string]string{
 
 func TestChunksAreReadHoweverTheyAreCut(t *testing.T) {
 	for name, body := range wholeChunks {
-		whole := decode([]byte(body+"more"), nil)
+		whole := decode(t, []byte(body+"more"), nil)
 		if !whole.Done || whole.Left != "more" {
 			t.Errorf("%s: %+v", name, whole)
 		}
 		for first := range min(len(body), 500) {
-			if parts := decode([]byte(body+"more"), []byte{byte(first), 0, 200}); parts != whole {
+			if parts := decode(t, []byte(body+"more"), []byte{byte(first), 0, 200}); parts != whole {
 				t.Errorf("%s: cut after %d bytes it is\n%s", name, first+1, cmp.Diff(whole, parts))
 			}
 		}
@@ -81,7 +81,7 @@ func TestChunksAreReadHoweverTheyAreCut(t *testing.T) {
 func TestBrokenChunksAreNotRead(t *testing.T) {
 	for name, body := range brokenChunks {
 		for _, sizes := range [][]byte{nil, {0}, {2}} {
-			if got := decode([]byte(body), sizes); got.Done || !got.Failed && name != "a size that ends before its line" {
+			if got := decode(t, []byte(body), sizes); got.Done || !got.Failed && name != "a size that ends before its line" {
 				t.Errorf("%s: %+v", name, got)
 			}
 		}
@@ -94,7 +94,7 @@ func TestABrokenChunkIsNotWaitedFor(t *testing.T) {
 		"g", "\n", "4g", "4\n", "4\rb", "4;\x00", "4 ;", "4 4", "2\r\nboX", "2\r\nbo\n", "2\r\nbo\rX", "0\r\n\n", "0\r\nX\n",
 		"10000000000000000", "0000000000000000" + "0", "4;" + strings.Repeat("x", 300), "0\r\nX: " + strings.Repeat("y", 17<<10),
 	} {
-		if !decode([]byte(beginning), []byte{0}).Failed {
+		if !decode(t, []byte(beginning), []byte{0}).Failed {
 			t.Errorf("%.20q is waited for", beginning)
 		}
 	}
@@ -114,7 +114,7 @@ func TestWhatIsPutIntoChunksComesOut(t *testing.T) {
 		trailer := rapid.SampledFrom([]string{"", "X: y\r\n", "X: y\r\nZ: 1\r\n"}).Draw(t, "trailer")
 		left := rapid.StringMatching("(?s).{0,9}").Draw(t, "left over")
 		sizes := rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "sizes")
-		got := decode([]byte(body.String()+"0\r\n"+trailer+"\r\n"+left), sizes)
+		got := decode(t, []byte(body.String()+"0\r\n"+trailer+"\r\n"+left), sizes)
 		want := decoded{Data: data.String(), Trailer: trailer, Left: left, Done: true}
 		if got != want {
 			t.Fatal(cmp.Diff(want, got))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,8 +44,15 @@ func FuzzRequest(f *testing.F) {
 		if theirs.Method != string(r.Method) || theirs.RequestURI != string(r.Target) || theirs.Host != string(r.Host) {
 			t.Errorf("%s %s for %s is for net/http %s %s for %s", r.Method, r.Target, r.Host, theirs.Method, theirs.RequestURI, theirs.Host)
 		}
-		if theirs.ContentLength != r.Length || theirs.TransferEncoding != nil || theirs.Close || theirs.ProtoMinor != 1 || theirs.Trailer != nil {
+		length, coding := r.Length, []string(nil)
+		if r.Chunked {
+			length, coding = -1, []string{"chunked"}
+		}
+		if theirs.ContentLength != length || !slices.Equal(theirs.TransferEncoding, coding) || theirs.Close || theirs.ProtoMinor != 1 || theirs.Trailer != nil {
 			t.Errorf("a body of %d bytes is for net/http %d of %q", r.Length, theirs.ContentLength, theirs.TransferEncoding)
+		}
+		if _, ok := theirs.Header["Expect"]; ok != r.Expects {
+			t.Errorf("that it expects a 100 is %v, for net/http %q", r.Expects, theirs.Header["Expect"])
 		}
 		if theirs.URL.Scheme != "" || theirs.URL.Host != "" || theirs.URL.Opaque != "" || theirs.URL.User != nil || theirs.URL.Fragment != "" {
 			t.Errorf("the target is for net/http %#v", theirs.URL)
@@ -135,8 +143,8 @@ func FuzzChunks(f *testing.F) {
 		if len(b) > 16<<10 {
 			return
 		}
-		whole := decode(b, nil)
-		if parts := decode(b, sizes); !cmp.Equal(whole, parts) {
+		whole := decode(t, b, nil)
+		if parts := decode(t, b, sizes); !cmp.Equal(whole, parts) {
 			t.Errorf("in one piece and in many:\n%s", cmp.Diff(whole, parts))
 		}
 		if !whole.Done {
@@ -168,9 +176,10 @@ type decoded struct {
 	Done, Failed        bool
 }
 
-// decode decodes what arrives in pieces of those sizes.
-func decode(b, sizes []byte) decoded {
-	var c wire.Chunks
+// decode decodes what arrives in pieces of those sizes. Skip gets as far, and leaves
+// it as it is.
+func decode(t interface{ Errorf(string, ...any) }, b, sizes []byte) decoded {
+	var c, skipping wire.Chunks
 	var d decoded
 	for _, piece := range cut(b, sizes) {
 		piece = bytes.Clone(piece)
@@ -178,7 +187,15 @@ func decode(b, sizes []byte) decoded {
 			d.Left += string(piece)
 			continue
 		}
+		before := string(piece)
+		skipped, failed := skipping.Skip(piece)
+		if string(piece) != before {
+			t.Errorf("Skip has changed %q to %q", before, piece)
+		}
 		n, used, err := c.Decode(piece)
+		if skipped != used || failed != err || skipping.Done != c.Done || !bytes.Equal(skipping.Trailer, c.Trailer) {
+			t.Errorf("Skip takes %d of %q, %v; Decode %d, %v", skipped, before, failed, used, err)
+		}
 		d.Data += string(piece[:n])
 		if d.Failed = err != nil; !d.Failed {
 			d.Left += string(piece[used:])

@@ -3,16 +3,18 @@ package wire
 import "bytes"
 
 // Request is a plain request head: HTTP/1.1 with a path as target and one Host;
-// it wants neither an upgrade nor a 100 nor the connection closed, and its body,
-// if any, has a length. Its zero value is ready to parse into, again and again.
+// it wants neither an upgrade nor the connection closed, and it is beyond doubt
+// where its body ends. Its zero value is ready to parse into, again and again.
 type Request struct {
-	Method []byte
-	Target []byte // the path, and the query after '?'
-	Host   []byte
-	Length int64   // of the body
-	Fields []Field // but Host and those that end at this hop: Connection, Keep-Alive
-	named  bool    // a Host was there
-	sized  bool    // a Content-Length was there
+	Method  []byte
+	Target  []byte // the path, and the query after '?'
+	Host    []byte
+	Length  int64   // of the body; 0 where it is in chunks
+	Chunked bool    // the body is in chunks
+	Expects bool    // a 100 (Continue), before it sends the body
+	Fields  []Field // but Host and those that end at this hop: Connection, Keep-Alive, Transfer-Encoding
+	named   bool    // a Host was there
+	sized   bool    // a Content-Length was there
 }
 
 // Parse reads the head at the beginning of b, and returns its size. The error
@@ -94,7 +96,7 @@ func isPlainTarget(b []byte) bool {
 
 func (r *Request) fields(lines []byte) (ok bool) {
 	r.Fields, ok = admitted(lines, r.Fields, r.admit)
-	return ok && r.named
+	return ok && r.named && !(r.Chunked && r.sized)
 }
 
 // admitted appends to kept the fields that are to be kept, unless one of them is
@@ -130,7 +132,11 @@ func (r *Request) admit(f Field) (keep, plain bool) {
 			return false, first
 		}
 	case 6:
-		return true, !f.Is("expect")
+		if f.Is("expect") {
+			first := !r.Expects
+			r.Expects = true
+			return true, first && equalFold(f.Value, "100-continue")
+		}
 	case 7:
 		return true, !f.Is("upgrade") && !f.Is("trailer")
 	case 10:
@@ -152,7 +158,11 @@ func (r *Request) admit(f Field) (keep, plain bool) {
 			return false, false
 		}
 	case 17:
-		return true, !f.Is("transfer-encoding")
+		if f.Is("transfer-encoding") {
+			first := !r.Chunked
+			r.Chunked = true
+			return false, first && equalFold(f.Value, "chunked")
+		}
 	}
 	return true, true
 }

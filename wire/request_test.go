@@ -40,6 +40,9 @@ var plainRequests = map[string]string{
 	"128 fields besides Host":         "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 128) + "\r\n",
 	"a credential, for others":        "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nProxy-Authorization: y\r\nAttache-Connection: z\r\n\r\n",
 	"names that only look like one":   "GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\nTransfer-Encodin: chunked\r\n\r\n",
+	"chunks":                          "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+	"the wish for a 100":              "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+	"chunks, and the wish for a 100":  "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
 	"and what follows the head":       "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: b\r\n\r\n",
 }
 
@@ -47,8 +50,11 @@ var plainRequests = map[string]string{
 var oddRequests = map[string]string{
 	"a length and chunks":             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
 	"chunks and a length":             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
-	"chunks":                          "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n",
 	"chunks, in other words":          "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+	"chunks twice":                    "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+	"chunks in a list":                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+	"another expectation":             "POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\nContent-Length: 5\r\n\r\n",
+	"the wish for a 100 twice":        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
 	"identity":                        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
 	"two lengths":                     "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
 	"two lengths that are the same":   "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
@@ -124,7 +130,6 @@ var oddRequests = map[string]string{
 	"an empty Connection":             "GET / HTTP/1.1\r\nHost: a\r\nConnection:\r\n\r\n",
 	"an upgrade":                      "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
 	"HTTP2-Settings":                  "GET / HTTP/1.1\r\nHost: a\r\nHTTP2-Settings: x\r\n\r\n",
-	"the wish for a 100":              "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
 	"any expectation":                 "GET / HTTP/1.1\r\nHost: a\r\nexpect:\r\n\r\n",
 	"TE":                              "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n",
 	"Trailer":                         "GET / HTTP/1.1\r\nHost: a\r\nTrailer: X\r\n\r\n",
@@ -154,20 +159,24 @@ func TestARequestIsWhatItsHeadSays(t *testing.T) {
 	type request struct {
 		Method, Target, Host string
 		Length               int64
+		Chunked, Expects     bool
 		Fields               [][3]string
 	}
 	var r wire.Request
 	for head, want := range map[string]request{
 		"POST /a%2fb?c HTTP/1.1\r\nX: 1\r\nHost:\ta:1 \r\nconnection: KEEP-alive\r\nContent-Length: 12\r\nKeep-Alive: 1\r\nx:  2\t\r\n\r\n": {
-			"POST", "/a%2fb?c", "a:1", 12,
+			"POST", "/a%2fb?c", "a:1", 12, false, false,
 			[][3]string{{"X", "1", "X: 1\r\n"}, {"Content-Length", "12", "Content-Length: 12\r\n"}, {"x", "2", "x:  2\t\r\n"}},
 		},
-		"GET / HTTP/1.1\r\nHost: b\r\n\r\n": {"GET", "/", "b", 0, nil}, // nothing stays of the one before
+		"POST / HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n": {
+			"POST", "/", "b", 0, true, true, [][3]string{{"Expect", "100-continue", "Expect: 100-continue\r\n"}},
+		},
+		"GET / HTTP/1.1\r\nHost: b\r\n\r\n": {"GET", "/", "b", 0, false, false, nil}, // nothing stays of the one before
 	} {
 		if _, err := r.Parse([]byte(head)); err != nil {
 			t.Fatal(err)
 		}
-		got := request{string(r.Method), string(r.Target), string(r.Host), r.Length, nil}
+		got := request{string(r.Method), string(r.Target), string(r.Host), r.Length, r.Chunked, r.Expects, nil}
 		for _, f := range r.Fields {
 			got.Fields = append(got.Fields, [3]string{string(f.Name), string(f.Value), string(f.Line)})
 		}
