@@ -167,10 +167,11 @@ func (d *download) Read(b []byte) (int, error) {
 	n, err := d.ReadCloser.Read(b)
 	x := d.x
 	x.ended = err == io.EOF
-	switch {
-	case x.ended:
+	if x.ended {
 		maps.DeleteFunc(d.resp.Trailer, isNotRelayed)
-	case err != nil && !x.cutShort:
+	}
+	// An upstream that hears that the client has left may come to a proper end.
+	if err != nil && !x.cutShort && (!x.ended || x.ctx.Err() != nil) {
 		x.cutShort = true
 		x.record.failed(x.brokenOff())
 	}
