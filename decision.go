@@ -48,7 +48,8 @@ const (
 type Decision struct {
 	Action Action
 	// Connection is, with Inject, what tells the connection apart and says how it is
-	// used, from Integration to StripCookies; nothing else of it is set.
+	// used: Integration, Name, Type, AllowedDomain, AllowedPorts, HeaderName and
+	// StripCookies. Nothing else of it is set.
 	Connection *Connection
 	Header     string      // with Inject: the field that carries the credential
 	Value      secret.Text // with Inject: that field's value; of an OAuth connection only what the index last saw

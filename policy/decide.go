@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,8 +31,8 @@ const (
 const maxListed = 10
 
 // Decide says what happens to a tunnel or a request. That takes time for each
-// label of the host, and for connections of one domain on different ports; how
-// many others there are does not matter. The reason for Inject is [Index.Explain]'s
+// label of the host, and for connections of one domain on different ports, or for
+// all of a domain where it is ambiguous; how many others there are does not matter. The reason for Inject is [Index.Explain]'s
 // to give.
 //
 // Where several connections fit a CONNECT equally well, it says Inject without a
@@ -57,7 +58,7 @@ func (in *integration) decide(q Query) (attache.Decision, *entry) {
 	case first == (spot{}):
 		return unmatched(q), nil
 	case !secure:
-		return plaintextRefused(in.entry(first), q), nil
+		return plaintextRefused(first.name(), several, q), nil
 	case !several:
 		only := in.entry(first)
 		return only.decide(q), only
@@ -117,11 +118,11 @@ func (in *integration) decideNamed(q Query) (attache.Decision, *entry) {
 			c.Name, c.AllowedDomain, q.Target.Host), e
 	}
 	if q.Target.Scheme != "https" {
-		return plaintextRefused(e, q), e
+		return plaintextRefused(c.Name, false, q), e
 	}
 	if !s.allows(q.Target.Port) {
 		return deny(attache.CodeConnectionMismatch, "the client named connection %q, which is for %s on %s and not on port %d",
-			c.Name, c.AllowedDomain, ports(c), q.Target.Port), e
+			c.Name, c.AllowedDomain, portNames(c.AllowedPorts), q.Target.Port), e
 	}
 	return e.decide(q), e
 }
@@ -168,49 +169,63 @@ func unmatched(q Query) attache.Decision {
 		q.Integration, q.Target, q.Integration, q.Target.Host, more)
 }
 
-func plaintextRefused(e *entry, q Query) attache.Decision {
-	return deny(attache.CodePlaintextRefused,
-		"connection %q covers %s, and a credential never travels over plain http: use https", e.connection.Name, q.Target.Host)
+func plaintextRefused(name string, several bool, q Query) attache.Decision {
+	who := fmt.Sprintf("connection %q covers", name)
+	if several {
+		who = "several connections cover"
+	}
+	return deny(attache.CodePlaintextRefused, "%s %s, and a credential never travels over plain http: use https", who, q.Target.Host)
 }
 
-// ambiguous is the decision where several connections of a domain fit.
+// ambiguous is the decision where several connections of a domain fit. It suggests
+// the first by name that is not exported, unless all are.
 func (in *integration) ambiguous(d domain, q Query) attache.Decision {
-	var names, here []string
+	var shown []string // the first by name, sorted
+	var here string
+	count := 0
 	w := in.connections.under(d)
-	for _, s := range w.rest() {
-		if s.allows(q.Target.Port) {
-			names = append(names, s.name())
+	for s, ok := w.next(); ok; s, ok = w.next() {
+		if !s.allows(q.Target.Port) {
+			continue
 		}
-		if s.allows(q.Target.Port) && !s.row().moved {
-			here = append(here, s.name())
+		count++
+		if !s.row().exported && (here == "" || string(s.field(nameField)) < here) {
+			here = s.name()
+		}
+		if len(shown) < maxListed || string(s.field(nameField)) < shown[maxListed-1] {
+			at, _ := slices.BinarySearch(shown, s.name())
+			shown = slices.Insert(shown, at, s.name())
+			shown = shown[:min(len(shown), maxListed)]
 		}
 	}
-	name := append(here, names...)[0] // not one that was moved, unless all were
+	if here == "" {
+		here = shown[0]
+	}
 	return deny(attache.CodeAmbiguousConnection,
 		"connections %s fit %s equally well: name one with the header Attache-Connection: %s, or with the user name %s.%s in the proxy URL",
-		list(names), q.Target, name, q.Integration, name)
+		list(shown, count), q.Target, here, q.Integration, here)
 }
 
-// list names connections for people.
-func list(names []string) string {
-	shown := make([]string, min(len(names), maxListed))
-	for i := range shown {
-		shown[i] = strconv.Quote(names[i])
+// list names connections for people: the ones that are shown, of so many.
+func list(shown []string, count int) string {
+	names := make([]string, len(shown))
+	for i, name := range shown {
+		names[i] = strconv.Quote(name)
 	}
-	if more := len(names) - len(shown); more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(shown, ", "), more)
+	if more := count - len(shown); more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
 	}
-	last := len(shown) - 1
-	return strings.Join(shown[:last], ", ") + " and " + shown[last]
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
-// ports names the connection's ports for people.
-func ports(c *attache.Connection) string {
-	if len(c.AllowedPorts) == 1 {
-		return "port " + strconv.Itoa(int(c.AllowedPorts[0]))
+// portNames names ports for people.
+func portNames(ports []uint16) string {
+	if len(ports) == 1 {
+		return "port " + strconv.Itoa(int(ports[0]))
 	}
-	texts := make([]string, len(c.AllowedPorts))
-	for i, p := range c.AllowedPorts {
+	texts := make([]string, len(ports))
+	for i, p := range ports {
 		texts[i] = strconv.Itoa(int(p))
 	}
 	return "ports " + strings.Join(texts, ", ")

@@ -149,6 +149,8 @@ func TestDecisions(t *testing.T) {
 
 		"plain http to a covered host is refused": {get("http", "api.example.com"), "", attache.Deny, attache.CodePlaintextRefused,
 			`connection "key" covers api.example.com, and a credential never travels over plain http: use https`},
+		"plain http to a host of several is refused": {get("http", "shared.example.org"), "", attache.Deny, attache.CodePlaintextRefused,
+			`several connections cover shared.example.org, and a credential never travels over plain http: use https`},
 		"plain http is refused on every port": {get("http", "ports.example.net:8080"), "", attache.Deny, attache.CodePlaintextRefused,
 			`connection "narrow" covers ports.example.net, and a credential never travels over plain http: use https`},
 		"plain http is refused with a name": {get("http", "api.example.com", naming("wide")), "", attache.Deny, attache.CodePlaintextRefused,

@@ -29,30 +29,27 @@ func (ix *Index) Explain(q Query) (attache.Decision, []Candidate) {
 		d.Reason = about.why(q)
 	}
 	var candidates []Candidate
-	add := func(e *entry, chosen bool, why string) {
-		candidates = append(candidates, Candidate{e.connection.Name, e.connection.AllowedDomain, chosen, why})
-	}
-	named := ""
+	first := "" // the name of the one that the decision is about
 	if about != nil {
-		add(about, d.Connection != nil, d.Reason)
-		named = about.connection.Name
+		c := about.connection
+		candidates = append(candidates, Candidate{c.Name, c.AllowedDomain, d.Connection != nil, d.Reason})
+		first = c.Name
 	}
 	var best attache.AllowedDomain // that fits the port as well
 	for covers := range covering(q.Target.Host) {
 		w := in.connections.under(covers)
 		all := w.rest()
 		if best == "" && slices.ContainsFunc(all, func(s spot) bool { return s.allows(q.Target.Port) }) {
-			best = in.entry(all[0]).connection.AllowedDomain
+			best = all[0].allowedDomain()
 		}
 		for _, s := range all {
-			if s.name() == named {
+			if s.name() == first {
 				continue
 			}
 			if len(candidates) == maxCandidates {
 				return d, candidates
 			}
-			e := in.entry(s)
-			add(e, false, e.whyNot(q, best))
+			candidates = append(candidates, Candidate{s.name(), s.allowedDomain(), false, s.whyNot(q, best)})
 		}
 	}
 	return d, candidates
@@ -72,17 +69,16 @@ func (e *entry) why(q Query) string {
 
 // whyNot says why a connection that covers the host was not chosen, where the
 // narrowest domain that fits host and port is best.
-func (e *entry) whyNot(q Query, best attache.AllowedDomain) string {
-	c := &e.connection
+func (s spot) whyNot(q Query, best attache.AllowedDomain) string {
 	switch {
 	case q.Connection != "":
 		return "the client named another connection"
 	case q.Target.Scheme != "https":
 		return "it covers the host, and a credential never travels over plain http"
-	case !slices.Contains(c.AllowedPorts, q.Target.Port):
-		return fmt.Sprintf("it is for %s and not for port %d", ports(c), q.Target.Port)
-	case c.AllowedDomain == best:
+	case !s.allows(q.Target.Port):
+		return fmt.Sprintf("it is for %s and not for port %d", portNames(s.ports()), q.Target.Port)
+	case s.allowedDomain() == best:
 		return "it fits as well as others, and the client named none"
 	}
-	return fmt.Sprintf("its domain %s is wider than %s", c.AllowedDomain, best)
+	return fmt.Sprintf("its domain %s is wider than %s", s.allowedDomain(), best)
 }

@@ -36,8 +36,9 @@ func Compile(changes iter.Seq[attache.Change]) *Index {
 }
 
 // Apply is the index after the change. That costs hardly more with more
-// connections: one pointer for each two dozen, and a new connection or one less
-// a copy of two words for each other of its domain.
+// connections: one pointer for each two dozen, two words for each other connection
+// of the domain where one comes or goes, and all of an integration's when their
+// number doubles.
 func (ix *Index) Apply(ch attache.Change) *Index {
 	next := ix.apply(new(batch), ch)
 	return &next

@@ -13,6 +13,7 @@ import (
 
 	"attache"
 	"attache/policy"
+	"attache/secret"
 )
 
 // changes yields the creation of each connection.
@@ -101,7 +102,7 @@ func (m *model) agree(t *rapid.T, ix *policy.Index) {
 			d := ix.Decide(policy.Query{Integration: integration, Method: "GET", Target: attache.Target{Scheme: "https", Host: host, Port: port}})
 			switch {
 			case len(fit) == 0 && d.Code == attache.CodeNoConnection:
-			case len(fit) == 1 && d.Connection != nil && d.Connection.Name == fit[0].Name:
+			case len(fit) == 1 && injects(d, fit[0]):
 			case len(fit) > 1 && d.Code == attache.CodeAmbiguousConnection && strings.Contains(d.Reason, fmt.Sprintf("header Attache-Connection: %s,", fit[0].Name)):
 			default:
 				t.Fatalf("%s on port %d for %s is %+v, want one of %v", host, port, integration, d, fit)
@@ -117,6 +118,15 @@ func (m *model) agree(t *rapid.T, ix *policy.Index) {
 			}
 		}
 	}
+}
+
+// injects reports whether the decision is to inject c, as it is now.
+func injects(d attache.Decision, c *attache.Connection) bool {
+	header, value := c.Header()
+	got := d.Connection
+	return d.Action == attache.Inject && got != nil && got.Integration == c.Integration && got.Name == c.Name && got.Type == c.Type &&
+		got.AllowedDomain == c.AllowedDomain && slices.Equal(got.AllowedPorts, c.AllowedPorts) && got.HeaderName == c.HeaderName &&
+		got.StripCookies == c.StripCookies && d.Header == header && d.Value.Equal(value)
 }
 
 func randomChange(t *rapid.T) attache.Change {
@@ -138,6 +148,8 @@ func randomChange(t *rapid.T) attache.Change {
 		}
 		ch.Connection.AllowedDomain = domains().Draw(t, "domain")
 		ch.Connection.AllowedPorts = rapid.SampledFrom([][]uint16{{443}, {8443}, {443, 8443}}).Draw(t, "ports")
+		ch.Connection.StripCookies = rapid.Bool().Draw(t, "cookies")
+		ch.Connection.Credential.APIKey = secret.New(rapid.StringMatching("[a-z]{1,3}").Draw(t, "key"))
 		ch.Connection.HeaderName = rapid.SampledFrom([]attache.HeaderName{"X-One", "X_One", "X-Two"}).Draw(t, "header")
 	}
 	return ch

@@ -10,14 +10,16 @@ import (
 )
 
 // page is a part of a table: the connections whose name's hash belongs to it, and
-// the links of the domains whose hash does.
+// the links of the domains whose hash does. It changes only in the batch that owns
+// it, and nobody asks for an entry of it before that ends; after it only ready
+// changes, by any reader.
 type page struct {
 	owner  *batch
 	rows   []row  // by the hash of the name, and the name
 	links  []link // by domain and name
 	text   []byte // what is in the rows, and nothing else
 	values secret.Bundle
-	ready  atomic.Pointer[[]atomic.Pointer[entry]] // rows that were asked for; several share a place
+	ready  atomic.Pointer[[]atomic.Pointer[entry]] // rows that were asked for; several may share a place
 }
 
 // row is a connection in its page.
@@ -28,7 +30,7 @@ type row struct {
 	ends         [rowFields]uint16 // where each field ends, from there
 	wild         bool
 	stripCookies bool
-	moved        bool // the grant was exported
+	exported     bool // the grant was moved away
 }
 
 // The fields of a row, in the order of their text.
@@ -57,19 +59,21 @@ type spot struct {
 // entry is a connection with the decision to inject it, made ready once.
 type entry struct {
 	at         int // in its page
-	moved      bool
 	connection attache.Connection
 	inject     attache.Decision
 }
 
-// copy is the page for a batch to change, or the part of it whose hashes have
-// those bits under the mask.
-func (p *page) copy(b *batch, mask, bits uint64) *page {
+// noRow is where no row is.
+const noRow = -1
+
+// copy is the page for a batch to change, without one row, and of it the part whose
+// hashes have those bits under the mask.
+func (p *page) copy(b *batch, without int, mask, bits uint64) *page {
 	q := &page{owner: b, rows: make([]row, 0, len(p.rows)+1), text: make([]byte, 0, len(p.text))}
-	for _, r := range p.rows {
-		if r.link.name&mask == bits {
-			text := p.text[r.text:][:r.ends[rowFields-1]]
-			r.text, q.text = uint32(len(q.text)), append(q.text, text...)
+	for i, r := range p.rows {
+		if r.link.name&mask == bits && i != without {
+			from, to := r.bounds(nameField, portsField)
+			r.text, q.text = uint32(len(q.text)), append(q.text, p.text[from:to]...)
 			r.value = q.values.Carry(p.values, r.value)
 			q.rows = append(q.rows, r)
 		}
@@ -82,11 +86,9 @@ func (p *page) copy(b *batch, mask, bits uint64) *page {
 	return q
 }
 
-func (p *page) link(l link) {
-	p.links = slices.Insert(p.links, p.searchLink(l), l)
-}
+func (p *page) addLink(l link) { p.links = slices.Insert(p.links, p.searchLink(l), l) }
 
-func (p *page) unlink(l link) {
+func (p *page) removeLink(l link) {
 	at := p.searchLink(l)
 	p.links = slices.Delete(p.links, at, at+1)
 }
@@ -122,19 +124,12 @@ func (p *page) add(l link, c *attache.Connection) {
 	p.rows = slices.Insert(p.rows, p.search(l.name, c.Name), p.pack(l, c))
 }
 
-// remove leaves nothing of the row behind.
-func (p *page) remove(at int) {
-	p.rows = slices.Delete(p.rows, at, at+1)
-	q := p.copy(p.owner, 0, 0)
-	p.rows, p.text, p.values = q.rows, q.text, q.values
-}
-
 func (p *page) pack(l link, c *attache.Connection) row {
 	d := domainOf(c.AllowedDomain)
 	header, value := c.Header()
 	r := row{
 		link: l, value: p.values.Add(value), text: uint32(len(p.text)), wild: d.wild,
-		stripCookies: c.StripCookies, moved: c.Grant != nil && c.Grant.State == attache.GrantMoved,
+		stripCookies: c.StripCookies, exported: c.Grant != nil && c.Grant.State == attache.GrantMoved,
 	}
 	for i, field := range [...]string{nameField: c.Name, hostField: d.host, typeField: string(c.Type), headerField: header} {
 		p.text = append(p.text, field...)
@@ -147,12 +142,18 @@ func (p *page) pack(l link, c *attache.Connection) row {
 	return r
 }
 
-func (p *page) field(r *row, field int) []byte {
-	begin := uint16(0)
-	if field > 0 {
-		begin = r.ends[field-1]
+// bounds is where in the page's text the fields from first to last are.
+func (r *row) bounds(first, last int) (from, to uint32) {
+	from = r.text
+	if first > 0 {
+		from += uint32(r.ends[first-1])
 	}
-	return p.text[r.text:][begin:r.ends[field]]
+	return from, r.text + uint32(r.ends[last])
+}
+
+func (p *page) field(r *row, field int) []byte {
+	from, to := r.bounds(field, field)
+	return p.text[from:to]
 }
 
 // leads reports whether the link leads here.
@@ -166,6 +167,14 @@ func (s spot) field(field int) []byte { return s.page.field(s.row(), field) }
 
 func (s spot) name() string { return string(s.field(nameField)) }
 
+func (s spot) allowedDomain() attache.AllowedDomain {
+	d := attache.AllowedDomain(s.field(hostField))
+	if s.row().wild {
+		return wildcard + d
+	}
+	return d
+}
+
 // compare orders spots by name.
 func (s spot) compare(u spot) int { return bytes.Compare(s.field(nameField), u.field(nameField)) }
 
@@ -177,44 +186,39 @@ func (s spot) isUnder(d domain) bool {
 const anyPort = 0
 
 func (s spot) allows(port uint16) bool {
-	if port == anyPort {
-		return true
-	}
-	for ports := s.field(portsField); len(ports) > 0; ports = ports[2:] {
-		if uint16(ports[0])<<8|uint16(ports[1]) == port {
+	for b := s.field(portsField); len(b) > 0; b = b[2:] {
+		if uint16(b[0])<<8|uint16(b[1]) == port {
 			return true
 		}
 	}
-	return false
+	return port == anyPort
+}
+
+func (s spot) ports() []uint16 {
+	b := s.field(portsField)
+	ports := make([]uint16, len(b)/2)
+	for i := range ports {
+		ports[i] = uint16(b[2*i])<<8 | uint16(b[2*i+1])
+	}
+	return ports
 }
 
 // unpack is the connection as it was, but for what nobody asks an index for.
 func (s spot) unpack(integration string) *entry {
-	r := s.row()
-	text := string(s.page.text[r.text:][:r.ends[rowFields-1]]) // one piece for all fields
-	field := func(f int) string {
-		end := r.ends[f]
-		return text[int(end)-len(s.field(f)) : end]
-	}
-	e := &entry{at: s.at, moved: r.moved, connection: attache.Connection{
+	e := &entry{at: s.at, connection: attache.Connection{
 		Integration:   integration,
-		Name:          field(nameField),
-		Type:          attache.ConnectionType(field(typeField)),
-		AllowedDomain: attache.AllowedDomain(field(hostField)),
-		StripCookies:  r.stripCookies,
+		Name:          s.name(),
+		Type:          attache.ConnectionType(s.field(typeField)),
+		AllowedDomain: s.allowedDomain(),
+		AllowedPorts:  s.ports(),
+		StripCookies:  s.row().stripCookies,
 	}}
-	c := &e.connection
-	if r.wild {
-		c.AllowedDomain = wildcard + c.AllowedDomain
-	}
-	if c.Type == attache.APIKey {
-		c.HeaderName = attache.HeaderName(field(headerField))
-	}
-	for ports := field(portsField); ports != ""; ports = ports[2:] {
-		c.AllowedPorts = append(c.AllowedPorts, uint16(ports[0])<<8|uint16(ports[1]))
+	header := string(s.field(headerField))
+	if e.connection.Type == attache.APIKey {
+		e.connection.HeaderName = attache.HeaderName(header)
 	}
 	e.inject = attache.Decision{
-		Action: attache.Inject, Connection: c, Header: field(headerField), Value: s.page.values.Text(r.value),
+		Action: attache.Inject, Connection: &e.connection, Header: header, Value: s.page.values.Text(s.row().value),
 	}
 	return e
 }

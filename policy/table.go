@@ -10,13 +10,14 @@ import (
 )
 
 // table is a persistent map of an integration's connections, by name and by
-// domain: a change makes a new table that shares all but two pages with the old
-// one. The zero table is empty.
+// domain: a change makes a new table that shares all but three pages at most with
+// the old one, or none when it doubles. It has its pages until it is empty again.
+// The zero table is empty.
 //
 // There may be so many connections that the garbage collector's way through them
 // would cost more than the requests. So they are in few pieces of memory, without
 // pointers, in which there is nothing to look for; what is asked for is unpacked,
-// and kept as long as its page.
+// and may be kept as long as its page.
 type table struct {
 	owner *batch
 	pages []*page // none, or a power of two of them, each possibly nil; a hash ends in its page's number
@@ -35,11 +36,12 @@ func domainOf(d attache.AllowedDomain) domain {
 }
 
 const (
-	// perPage is how many connections belong to a page, on average and at most. With
-	// more of them a change is more work, with less there are more pieces of memory.
+	// perPage is how many connections there are for each page when the table doubles.
+	// With more of them a change is more work, with less there are more pieces of
+	// memory.
 	perPage = 24
-	// mostReady bounds how many connections of a table are unpacked at a time; where
-	// there are more pages than that, it is one of each.
+	// mostReady bounds how many connections of a table are kept unpacked; where there
+	// are more pages than that, it is one of each.
 	mostReady = 4096
 )
 
@@ -129,9 +131,7 @@ func (w *walk) rest() []spot {
 
 func (t table) insert(b *batch, l link, c *attache.Connection) table {
 	if old, ok := t.find(l.name, c.Name); ok && old.isUnder(domainOf(c.AllowedDomain)) {
-		p := t.editable(b, l.name)
-		p.remove(old.at)
-		p.add(l, c) // and the link from its domain stays
+		t.editable(b, l.name, old.at).add(l, c) // and the link from its domain stays
 		return t
 	} else if ok {
 		t = t.without(b, old)
@@ -139,8 +139,8 @@ func (t table) insert(b *batch, l link, c *attache.Connection) table {
 	if t.size >= perPage*len(t.pages) {
 		t = t.grown(b)
 	}
-	t.editable(b, l.name).add(l, c)
-	t.editable(b, l.domain).link(l)
+	t.editable(b, l.name, noRow).add(l, c)
+	t.editable(b, l.domain, noRow).addLink(l)
 	t.size++
 	return t
 }
@@ -151,14 +151,15 @@ func (t table) without(b *batch, s spot) table {
 		return table{}
 	}
 	l := s.row().link
-	t.editable(b, l.name).remove(s.at)
-	t.editable(b, l.domain).unlink(l)
+	t.editable(b, l.name, s.at)
+	t.editable(b, l.domain, noRow).removeLink(l)
 	t.size--
 	return t
 }
 
-// editable makes the batch the owner of the page of a hash.
-func (t *table) editable(b *batch, hash uint64) *page {
+// editable makes the batch the owner of the page of a hash, and takes a row out of
+// it, of which nothing stays.
+func (t *table) editable(b *batch, hash uint64, without int) *page {
 	if t.owner != b {
 		t.owner, t.pages = b, slices.Clone(t.pages)
 	}
@@ -166,8 +167,8 @@ func (t *table) editable(b *batch, hash uint64) *page {
 	switch {
 	case *p == nil:
 		*p = &page{owner: b}
-	case (*p).owner != b:
-		*p = (*p).copy(b, 0, 0)
+	case (*p).owner != b || without != noRow:
+		*p = (*p).copy(b, without, 0, 0)
 	}
 	return *p
 }
@@ -178,7 +179,7 @@ func (t table) grown(b *batch) table {
 	pages := make([]*page, max(1, 2*n))
 	for i, p := range t.pages {
 		if p != nil {
-			pages[i], pages[i+n] = p.copy(b, uint64(n), 0), p.copy(b, uint64(n), uint64(n))
+			pages[i], pages[i+n] = p.copy(b, noRow, uint64(n), 0), p.copy(b, noRow, uint64(n), uint64(n))
 		}
 	}
 	return table{b, pages, t.size}

@@ -170,8 +170,9 @@ func (d *download) Read(b []byte) (int, error) {
 	if x.ended {
 		maps.DeleteFunc(d.resp.Trailer, isNotRelayed)
 	}
-	// An upstream that hears that the client has left may come to a proper end.
-	if err != nil && !x.cutShort && (!x.ended || x.ctx.Err() != nil) {
+	// An upstream may end its answer only because the client has left, and it was told so.
+	whole := x.ended && (x.ctx.Err() == nil || x.record.out.Load() == x.length)
+	if err != nil && !whole && !x.cutShort {
 		x.cutShort = true
 		x.record.failed(x.brokenOff())
 	}

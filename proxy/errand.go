@@ -85,7 +85,7 @@ func (t *tunnel) isNamed(host []byte) bool {
 // admit begins the exchange and its record, and says whether the fast path may have
 // it: what is denied or not ready to be sent is the ordinary path's.
 func (f *errand) admit(ix *policy.Index, began time.Time, protocol string) bool {
-	if f.p.upstream.only2.has(f.t.authority) || !f.begin(began, protocol) || f.x.admit(ix, methodName(f.request.Method), f.field("attache-connection")) != nil {
+	if !f.begin(began, protocol) || f.x.admit(ix, methodName(f.request.Method), f.field("attache-connection")) != nil {
 		return false
 	}
 	f.x.ctx = f.ctx

@@ -41,7 +41,7 @@ func (c *h2Conn) take(id uint32) bool {
 		return false
 	}
 	ix := c.p.with.Index()
-	if !s.parse(c) || !s.admit(ix, began, "HTTP/2.0") || !c.p.beginRelay() {
+	if c.p.upstream.only2.has(c.t.authority) || !s.parse(c) || !s.admit(ix, began, "HTTP/2.0") || !c.p.beginRelay() {
 		s.retire()
 		return false
 	}

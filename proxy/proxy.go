@@ -8,6 +8,7 @@
 //	         -> goproxy -> tunnel.go             CONNECT: copy, or decrypt
 //	         -> relay.go                         plain HTTP/1.1, as long as it is that
 //	         -> h2.go                            plain requests of HTTP/2
+//	         -> visit.go                         one request, from a relay and back to it
 //	         -> inner http.Server (h1 and h2)    everything else, for all tunnels
 //	         -> goproxy -> request.go            may they, strip, inject, send, relay
 //	         -> roundtrip.go                     over the relays' pool, or a transport
@@ -243,7 +244,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	inner, h2 := p.newInner(base), p.newInner(base)
 	inner.ConnState = func(c net.Conn, state http.ConnState) {
 		if v, ok := c.(*visit); ok {
-			v.is(state)
+			v.told(state)
 		}
 	}
 	h2.IdleTimeout = -1

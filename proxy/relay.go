@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -17,8 +18,8 @@ import (
 // with (exchange.admit), injects with the same injector and leaves the same event.
 //
 // Any other request (large, slow to arrive, denied, not ready to be sent) is given,
-// unread, to the inner server, and the next one comes back; with a head that is odd
-// the rest of the tunnel goes with it. So there is nothing that only the fast path
+// unread, to the inner server, and the next one comes back; with a head that is odd,
+// or where the upstream speaks HTTP/2 alone, the rest of the tunnel goes with it. So there is nothing that only the fast path
 // can do, and no answer to a client but an upstream's that it has to know.
 type relay struct {
 	errand
@@ -46,7 +47,7 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 		switch f.serve() {
 		case next:
 			f.advance()
-		case once:
+		case lent:
 			if !f.visit() {
 				return
 			}
@@ -56,7 +57,8 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 			f.release()
 			return
 		case other:
-			f.handOver()
+			all := f.replay()
+			f.p.handOver(&all)
 			return
 		}
 		until = wire.Lenient(time.Now(), limits.IdleTimeout)
@@ -87,7 +89,7 @@ type outcome int
 const (
 	next  outcome = iota // the next request
 	over                 // the end of the tunnel
-	once                 // the inner server, with this request
+	lent                 // the inner server, with this request
 	other                // the inner server, with this request and all others
 )
 
@@ -125,14 +127,14 @@ func (f *relay) unwatch() { f.in = append(f.in, f.stopWatch(f.conn)...) }
 // room is what the buffer has for more, but for the byte that a watch may read.
 func (f *relay) room() []byte { return f.in[len(f.in) : cap(f.in)-1] }
 
-// handOver gives the tunnel to the inner server, as if it had had it all along.
-func (f *relay) handOver() {
+// replay is the connection as the inner server is to have it, from the first byte of
+// the request on.
+func (f *relay) replay() replay {
 	f.unwatch()
-	early := make([]byte, len(f.in))
-	copy(early, f.in)
+	early := bytes.Clone(f.in)
 	f.release()
 	_ = f.conn.SetReadDeadline(time.Time{})
-	f.p.handOver(f.t, &replay{Conn: f.conn, early: early})
+	return replay{Conn: f.conn, early: early}
 }
 
 // How long the body of a request may take to arrive on the fast path.
@@ -144,13 +146,12 @@ func (f *relay) serve() outcome {
 	if o := f.receive(began.Add(f.p.settings.Limits.HeadTimeout)); o != next {
 		return o
 	}
+	if f.p.upstream.only2.has(f.t.authority) {
+		return other // it would be so for each of them
+	}
 	ix := f.p.with.Index()
-	switch {
-	case f.admit(ix, began, "HTTP/1.1"):
-	case f.p.upstream.only2.has(f.t.authority):
-		return other
-	default:
-		return once
+	if !f.admit(ix, began, "HTTP/1.1") {
+		return lent
 	}
 	defer f.record.finish()
 	return f.exchange(ix.Strips(f.x.integration))
@@ -185,12 +186,12 @@ func (f *relay) receive(deadline time.Time) outcome {
 	}
 	if f.size > f.p.settings.Limits.HeadBytes || f.request.Chunked || f.request.Expects ||
 		f.request.Length > int64(cap(f.in)-1-f.size) || !f.t.isNamed(f.request.Host) {
-		return once
+		return lent
 	}
 	bounded = false
 	for len(f.in) < f.length() {
 		if more(time.Now().Add(bodyWait)) != nil {
-			return once
+			return lent
 		}
 	}
 	return next

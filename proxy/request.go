@@ -41,7 +41,7 @@ type exchange struct {
 	length     int64              // of the answer's body; -1: unknown
 	own        bool               // the answer is ours, not the upstream's
 	ended      bool               // the answer's body has been read to its end
-	cutShort   bool               // the upstream broke off inside the body
+	cutShort   bool               // the body broke off, or the client did
 	upload     *upload            // the request's body, where there is one
 	wants      string             // the protocol that the client wants to switch to
 	switched   io.ReadWriteCloser // the upstream's side, after a 101
@@ -435,8 +435,9 @@ func (x *exchange) WriteHeader(status int) {
 	if x.switched != nil {
 		return // switchProtocols writes it
 	}
-	if x.upload != nil && !x.upload.ended.Load() && x.record.Protocol != "HTTP/2.0" {
-		// What is left of the body must not be taken for the next request.
+	// What is left of the body must not be taken for the next request.
+	unread := x.upload != nil && !x.upload.ended.Load()
+	if (unread || x.tunnel != nil && x.tunnel.isDraining()) && x.record.Protocol != "HTTP/2.0" {
 		x.client.Header().Set("Connection", "close")
 	}
 	x.answered = x.record.Code != attache.CodeClientGone

@@ -207,7 +207,7 @@ func (p *Proxy) openEither(ctx context.Context, t *tunnel) {
 	switch {
 	case err == nil && first != recordTypeHandshake:
 		t.clear = true
-		p.handOver(t, t)
+		p.handOver(t)
 		return
 	case err != nil && !wire.IsTimeout(err):
 		_ = t.Close()
@@ -233,7 +233,7 @@ func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 	}
 	if first != recordTypeHandshake {
 		t.clear = true
-		p.handOver(t, t)
+		p.handOver(t)
 		return
 	}
 	conn := tls.Server(t, p.tls)
@@ -252,7 +252,7 @@ func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 	}
 	switch {
 	case p.settings.Ordinary || t.otherName:
-		p.handOver(t, conn)
+		p.handOver(conn)
 	case conn.ConnectionState().NegotiatedProtocol == "h2":
 		if c := p.newH2(t, conn); !p.h2Conns.give(c) {
 			_ = c.shut()
@@ -262,10 +262,11 @@ func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 	}
 }
 
-// handOver gives a connection, which is t or TLS around it, to the inner server.
-func (p *Proxy) handOver(t *tunnel, conn net.Conn) {
+// handOver gives a tunnel, or what is around it, to the inner server, and closes it
+// where that accepts no more.
+func (p *Proxy) handOver(conn net.Conn) {
 	if !p.tunnels.give(conn) {
-		_ = t.Close()
+		_ = conn.Close()
 	}
 }
 

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -13,48 +12,47 @@ import (
 )
 
 // visit is a client's connection while the inner server has it, for one request
-// that is not for the relay: it has a large body, or is denied. The server gets to
-// read that request and no byte more, and when it has answered and would wait for
-// the next one, the relay has the connection again. If it turns out not to be so
-// clear where the request ends, the server keeps it.
+// that is plain and yet not for the relay: its body is large, slow or in chunks, it
+// wants a 100, it is denied, or its token is not ready. The server gets to read that
+// request and no byte more, and when it has answered and would wait for the next
+// one, the relay has the connection again.
+//
+// The connection is the server's until ended is closed; then it is the relay's if it
+// came back, and nobody's if it did not, unless the server keeps it: package wire is
+// stricter about chunks than net/http is, and what the one does not understand the
+// other may.
 type visit struct {
 	replay
-	once sync.Once
-	over chan struct{} // closed when the server has it no more, or for good
+	once  sync.Once
+	ended chan struct{}
 
 	// These are for whoever reads, and net/http lets nobody else read or be told the
-	// state at the same time; and for the relay, once it is over.
-	left   int64        // of the request; not counted where it has chunks
-	chunks *wire.Chunks // nil: its length is known
-	head   int          // of what is left, what comes before the chunks
+	// state at the same time; and for the relay, once the visit has ended.
+	left   int64        // of the request to be read; without chunks
+	head   int          // of its head to be read; with chunks
+	chunks *wire.Chunks // nil: the body has a length
 	whole  bool         // the request was read
 	after  []byte       // what was read behind it
-	stays  bool         // with the server
+	kept   bool         // by the server
 
-	mu     sync.Mutex // guards what follows
-	moved  sync.Cond
-	back   bool // the relay has it again
-	closed bool
-	past   bool // the read deadline
+	mu      sync.Mutex // guards what follows
+	changed sync.Cond
+	back    bool // the relay has it again
+	closed  bool
+	expired bool // the read deadline, when it was set: net/http calls a read off like that
 }
 
-// visit lets the inner server serve the request, and reports whether the tunnel
-// goes on here.
+// visit lends the tunnel to the inner server for the request, and reports whether it
+// came back.
 func (f *relay) visit() bool {
-	f.unwatch()
-	v := &visit{
-		replay: replay{Conn: f.conn, early: bytes.Clone(f.in)},
-		over:   make(chan struct{}),
-		left:   int64(f.size) + f.request.Length,
-	}
-	v.moved.L = &v.mu
+	v := &visit{ended: make(chan struct{}), left: int64(f.size) + f.request.Length}
 	if f.request.Chunked {
 		v.chunks, v.head = new(wire.Chunks), f.size
 	}
-	f.release()
-	_ = f.conn.SetReadDeadline(time.Time{})
-	f.p.handOver(f.t, v)
-	<-v.over
+	v.changed.L = &v.mu
+	v.replay = f.replay()
+	f.p.handOver(v)
+	<-v.ended
 	if !v.isBack() {
 		return false
 	}
@@ -71,13 +69,9 @@ func (v *visit) Read(b []byte) (int, error) {
 	switch {
 	case v.isBack():
 		return 0, io.EOF
-	case v.stays && len(v.after) > 0:
-		n := copy(b, v.after)
-		v.after = v.after[n:]
-		return n, nil
-	case v.whole && !v.stays:
+	case v.whole:
 		return 0, v.wait()
-	case v.chunks == nil && !v.stays:
+	case v.chunks == nil:
 		b = b[:min(int64(len(b)), v.left)]
 	}
 	n, err := v.replay.Read(b)
@@ -88,7 +82,7 @@ func (v *visit) Read(b []byte) (int, error) {
 func (v *visit) take(b []byte) int {
 	n := len(b)
 	switch {
-	case v.stays:
+	case v.kept:
 		return n
 	case v.chunks == nil:
 		v.left -= int64(n)
@@ -97,7 +91,7 @@ func (v *visit) take(b []byte) int {
 		head := min(v.head, n)
 		v.head -= head
 		used, err := v.chunks.Skip(b[head:])
-		v.stays, v.whole = err != nil, v.chunks.Done
+		v.kept, v.whole = err != nil, v.chunks.Done
 		if v.whole {
 			n = head + used
 		}
@@ -123,8 +117,8 @@ func (v *visit) wait() error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for !v.past && !v.closed {
-		v.moved.Wait()
+	for !v.expired && !v.closed {
+		v.changed.Wait()
 	}
 	if v.closed {
 		return net.ErrClosed
@@ -132,27 +126,34 @@ func (v *visit) wait() error {
 	return os.ErrDeadlineExceeded
 }
 
-// SetReadDeadline is what net/http calls a read off with.
+// SetReadDeadline implements [net.Conn].
 func (v *visit) SetReadDeadline(t time.Time) error {
 	v.mu.Lock()
-	v.past = !t.IsZero() && !t.After(time.Now())
-	v.mu.Unlock()
-	v.moved.Broadcast()
+	defer v.mu.Unlock()
+	if v.back {
+		return nil
+	}
+	v.expired = !t.IsZero() && !t.After(time.Now())
+	v.changed.Broadcast()
 	return v.Conn.SetReadDeadline(t)
 }
 
-// is tells the visit what the server does with it.
-func (v *visit) is(state http.ConnState) {
+// told is what the server says of the connection. It cannot be that it is hijacked:
+// a wish for that is odd.
+func (v *visit) told(state http.ConnState) {
 	switch {
-	case state == http.StateIdle && v.whole && !v.stays:
+	case state != http.StateIdle:
+	case v.whole:
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		v.back = !v.closed
-	case state == http.StateIdle, state == http.StateHijacked:
-		v.stays = true
-		v.once.Do(func() { close(v.over) })
+	default: // for net/http the request has ended
+		v.kept = true
+		v.end()
 	}
 }
+
+func (v *visit) end() { v.once.Do(func() { close(v.ended) }) }
 
 func (v *visit) isBack() bool {
 	v.mu.Lock()
@@ -160,15 +161,14 @@ func (v *visit) isBack() bool {
 	return v.back
 }
 
-// Close ends the visit, and where that is not over yet, the connection.
+// Close ends the visit, and the connection where that does not come back.
 func (v *visit) Close() error {
 	v.mu.Lock()
+	defer v.mu.Unlock()
+	defer v.end()
 	v.closed = true
-	back := v.back
-	v.mu.Unlock()
-	v.moved.Broadcast()
-	v.once.Do(func() { close(v.over) })
-	if back {
+	v.changed.Broadcast()
+	if v.back {
 		return nil
 	}
 	return v.Conn.Close()

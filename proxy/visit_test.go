@@ -50,17 +50,18 @@ func TestATunnelComesBackFromTheInnerServer(t *testing.T) {
 	for name, c := range map[string]struct {
 		head, body string
 		status     int
-		stays      bool // nothing is the relay's any more
+		closes     bool // the tunnel
+		stays      bool // with the inner server
 	}{
-		"a large body":                         {"POST / HTTP/1.1\r\n" + spelled + fmt.Sprintf("Content-Length: %d\r\n", len(big)), big, 200, false},
-		"chunks":                               {"POST / HTTP/1.1\r\n" + spelled + "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", 200, false},
-		"chunks with extensions and a trailer": {"POST / HTTP/1.1\r\n" + spelled + "Transfer-Encoding: chunked\r\n", "5;a=b\r\nhello\r\n00\r\nX: y\r\n\r\n", 200, false},
-		"large chunks":                         {"POST / HTTP/1.1\r\n" + spelled + "Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(big), big), 200, false},
-		"the wish for a 100, and no waiting":   {"POST / HTTP/1.1\r\n" + spelled + "Expect: 100-continue\r\nContent-Length: 5\r\n", "hello", 200, false},
-		"a denial":                             {"TRACE / HTTP/1.1\r\n", "", 403, false},
-		"another host":                         {"GET / HTTP/1.1\r\nHost: elsewhere.example\r\n", "", 421, false},
-		"broken chunks":                        {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", "5\r\nhelloX\r\n", 400, true},
-		"an odd head":                          {"GET / HTTP/1.1\r\n" + spelled + "TE: trailers\r\n", "", 200, true},
+		"a large body":                         {"POST / HTTP/1.1\r\n" + spelled + fmt.Sprintf("Content-Length: %d\r\n", len(big)), big, 200, false, false},
+		"chunks":                               {"POST / HTTP/1.1\r\n" + spelled + "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", 200, false, false},
+		"chunks with extensions and a trailer": {"POST / HTTP/1.1\r\n" + spelled + "Transfer-Encoding: chunked\r\n", "5;a=b\r\nhello\r\n00\r\nX: y\r\n\r\n", 200, false, false},
+		"large chunks":                         {"POST / HTTP/1.1\r\n" + spelled + "Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(big), big), 200, false, false},
+		"the wish for a 100, and no waiting":   {"POST / HTTP/1.1\r\n" + spelled + "Expect: 100-continue\r\nContent-Length: 5\r\n", "hello", 200, false, false},
+		"a denial":                             {"TRACE / HTTP/1.1\r\n", "", 403, false, false},
+		"another host":                         {"GET / HTTP/1.1\r\nHost: elsewhere.example\r\n", "", 421, false, false},
+		"broken chunks":                        {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", "5\r\nhelloX\r\n", 400, true, false},
+		"an odd head":                          {"GET / HTTP/1.1\r\n" + spelled + "TE: trailers\r\n", "", 200, false, true},
 	} {
 		for _, cut := range []int{0, 1, 40} {
 			t.Run(fmt.Sprintf("%s, cut %d bytes before its end", name, cut), func(t *testing.T) {
@@ -77,11 +78,14 @@ func TestATunnelComesBackFromTheInnerServer(t *testing.T) {
 				get := "GET / HTTP/1.1\r\n" + spelled + "Host: " + a + "\r\n\r\n"
 				first := len(sent) - min(cut, len(sent))
 				_, _ = io.WriteString(conn, sent[:first])
-				if cut > 0 {
-					_, _ = io.WriteString(conn, sent[first:])
+				if 0 < cut && cut <= len(c.body) && strings.Contains(head, "Expect") {
+					if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 100 {
+						t.Fatalf("answer %+v, %v", resp, err)
+					}
 				}
+				_, _ = io.WriteString(conn, sent[first:])
 				resp, err := http.ReadResponse(br, &http.Request{Method: "POST"})
-				for err == nil && resp.StatusCode == 100 {
+				if err == nil && resp.StatusCode == 100 { // nobody has waited for it
 					resp, err = http.ReadResponse(br, &http.Request{Method: "POST"})
 				}
 				if err != nil || resp.StatusCode != c.status {
@@ -90,6 +94,9 @@ func TestATunnelComesBackFromTheInnerServer(t *testing.T) {
 				_, _ = io.Copy(io.Discard, resp.Body)
 				if c.status == 200 && <-relayed {
 					t.Error("the relay has had it")
+				}
+				if resp.Close != c.closes {
+					t.Errorf("it closes the tunnel: %v", resp.Close)
 				}
 				if resp.Close {
 					return
@@ -163,7 +170,11 @@ func TestAClientMayLeaveDuringAVisit(t *testing.T) {
 			<-asked
 			_ = conn.Close()
 			e := w.event(isRequest)
-			if more == "" && e.Code != attache.CodeClientGone || e.BytesIn != 5 {
+			want := attache.CodeClientGone
+			if more != "" { // who has said something more is not listened to
+				want = attache.CodeResponseTimeout
+			}
+			if e.Code != want || e.BytesIn != 5 {
 				t.Errorf("event %+v", e)
 			}
 			w.event(isConnect) // the tunnel has ended
@@ -193,8 +204,8 @@ func TestServeGivesVisitsTimeToEnd(t *testing.T) {
 	w.awaitStop()
 	close(goOn)
 	br := bufio.NewReader(conn)
-	if resp, body := answer(t, br, "POST"); resp.StatusCode != 200 || body != "ok" {
-		t.Errorf("answer %d %q", resp.StatusCode, body)
+	if resp, body := answer(t, br, "POST"); resp.StatusCode != 200 || body != "ok" || !resp.Close {
+		t.Errorf("answer %d %q, which closes: %v", resp.StatusCode, body, resp.Close)
 	}
 	if _, err := br.ReadByte(); err != io.EOF {
 		t.Errorf("then the tunnel is not closed: %v", err)
@@ -202,3 +213,13 @@ func TestServeGivesVisitsTimeToEnd(t *testing.T) {
 	w.stop()
 }
 
+// A request that nobody takes any more when the proxy ends does not keep it.
+func TestServeDoesNotWaitForAVisitThatCannotBegin(t *testing.T) {
+	up, _ := counting(t)
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Drain = 100 * time.Millisecond }, bearer("for-a", host))
+	a := up.authority(host)
+	conn := w.secure(w.open(a), host)
+	fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 10\r\n\r\nhello", a)
+	w.stop()
+	w.event(isConnect) // the tunnel has ended
+}

@@ -6,11 +6,11 @@ import (
 	"log/slog"
 )
 
-// Bundle is many Texts in one piece of memory, for who keeps so many that each
+// Bundle is many Texts in one piece of memory, for whoever keeps so many that each
 // of them would be work for the garbage collector. Like a Text it shows nothing
-// of itself. The zero Bundle is empty. It may be read from several goroutines,
-// and added to by one while nobody reads; what was added stays until the Bundle
-// goes.
+// of itself. The zero Bundle is empty, and a copy of any other is the same Bundle.
+// It may be read from several goroutines, and added to by one while nobody reads;
+// what was added stays until the Bundle goes.
 //
 // It is a pointer to a pointer because fmt, in a struct's unexported field, follows
 // one to a slice for some verbs.

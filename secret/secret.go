@@ -13,7 +13,7 @@
 // the admin API and its client, and for what is exported, which is encrypted at
 // once. A test of the module's root holds who uses which.
 // What has to be built from secrets on the way there ([Concat], [BasicAuth], a
-// signing key) is built in here.
+// signing key) is built in here; [Bundle] is for keeping very many of them.
 package secret
 
 import (

@@ -9,8 +9,9 @@ const (
 	loadPercent = 400
 )
 
-// easeCollector is for while the store is loaded. Where somebody has set GOGC, that
-// counts instead.
+// easeCollector lets the heap of this process grow further until end is called,
+// unless somebody has set GOGC. It is not for two at a time: one would take the
+// other's percentage for GOGC.
 func easeCollector() (end func()) {
 	if usual := debug.SetGCPercent(loadPercent); usual != usualPercent { // GOGC
 		debug.SetGCPercent(usual)
