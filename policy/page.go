@@ -70,6 +70,9 @@ const noRow = -1
 // hashes have those bits under the mask.
 func (p *page) copy(b *batch, without int, mask, bits uint64) *page {
 	q := &page{owner: b, rows: make([]row, 0, len(p.rows)+1), text: make([]byte, 0, len(p.text))}
+	if mask == 0 { // there may be very many links, of one domain
+		q.links = make([]link, 0, len(p.links)+1)
+	}
 	for i, r := range p.rows {
 		if r.link.name&mask == bits && i != without {
 			from, to := r.bounds(nameField, portsField)
