@@ -25,7 +25,12 @@ type relay struct {
 	errand
 	conn  net.Conn  // what the client sends in the tunnel, decrypted
 	first [512]byte // of a request, before there is a workspace: most are shorter
+	blank int       // how many line ends may come before the next request
 }
+
+// blankAfterPost is what net/http lets pass after a POST: old clients send a line end
+// that belongs to nothing (RFC 9112, section 2.2).
+const blankAfterPost = 4
 
 // relay serves a tunnel whose client speaks HTTP/1.1 on conn, until its end or
 // until the inner server takes over.
@@ -44,6 +49,10 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 	limits := &p.settings.Limits
 	until := time.Now().Add(limits.HeadTimeout) // for the first request, as net/http has it
 	for f.rest(until) {
+		if f.skipBlank(); len(f.in) == 0 {
+			f.release()
+			continue
+		}
 		switch f.serve() {
 		case next:
 			f.advance()
@@ -110,6 +119,14 @@ func (f *relay) rest(until time.Time) bool {
 	f.workspace, _ = f.pool.Get().(*workspace)
 	f.in = append(f.in[:0], f.first[:n]...)
 	return true
+}
+
+// skipBlank takes out the line ends that may come before a request.
+func (f *relay) skipBlank() {
+	for f.blank > 0 && len(f.in) > 0 && (f.in[0] == '\r' || f.in[0] == '\n') {
+		f.in = f.in[:copy(f.in, f.in[1:])]
+		f.blank--
+	}
 }
 
 // advance takes the request that was served out of the buffer.
@@ -183,6 +200,10 @@ func (f *relay) receive(deadline time.Time) outcome {
 		if more(deadline) != nil {
 			return over // as net/http has it: to half a head there is no answer
 		}
+	}
+	f.blank = 0
+	if string(f.request.Method) == "POST" {
+		f.blank = blankAfterPost
 	}
 	if f.size > f.p.settings.Limits.HeadBytes || f.request.Chunked || f.request.Expects ||
 		f.request.Length > int64(cap(f.in)-1-f.size) || !f.t.isNamed(f.request.Host) {
