@@ -23,6 +23,9 @@ var clientGone = problem{attache.CodeClientGone, "The client went away before it
 // stalled is told to a client that does not go on.
 var stalled = problem{attache.CodeRequestTimeout, "The client stopped inside its request's body (limits.idle_timeout)."}
 
+// brokenBody is told to a client whose body is not one.
+var brokenBody = problem{attache.CodeBadRequest, "The request's body is malformed or breaks off."}
+
 // upload is a request's body on its way up. Each read may take so long; when the
 // exchange is over, the connection's deadline is the server's again.
 type upload struct {
@@ -98,7 +101,7 @@ func (u *upload) Read(b []byte) (int, error) {
 		u.ended.Store(true)
 		u.end(time.Time{})
 	case err != nil:
-		u.failed.Store(&problem{attache.CodeBadRequest, "The request's body is malformed or breaks off."})
+		u.failed.Store(&brokenBody)
 	}
 	return n, err
 }
@@ -170,9 +173,10 @@ func (d *download) Read(b []byte) (int, error) {
 	if x.ended {
 		maps.DeleteFunc(d.resp.Trailer, isNotRelayed)
 	}
-	// An upstream may end its answer only because the client has left, and it was told so.
-	whole := x.ended && (x.ctx.Err() == nil || x.record.out.Load() == x.length)
-	if err != nil && !whole && !x.cutShort {
+	// A body of unknown length may end only because the client has left, and the
+	// upstream was told so.
+	doubtful := x.length < 0 && d.ReadCloser != http.NoBody && x.record.Method != http.MethodHead && x.ctx.Err() != nil
+	if err != nil && (!x.ended || doubtful) && !x.cutShort {
 		x.cutShort = true
 		x.record.failed(x.brokenOff())
 	}
