@@ -101,6 +101,10 @@ func requests() []workload {
 		workload{
 			Name: "post-h1-64", About: "POST of 16 KiB over HTTP/1.1, connections: 64",
 			Unit: "request", work: work{Kind: postKind, Workers: 64, Bytes: 16 << 10}, span: short,
+		},
+		workload{
+			Name: "post-h2-64", About: "POST of 16 KiB over HTTP/2, connections with one request at a time: 64",
+			Unit: "request", work: work{Kind: postKind, HTTP2: true, Workers: 64, Bytes: 16 << 10}, span: short,
 		})
 }
 

@@ -24,7 +24,8 @@ import (
 // those for the server written anew, in a way that depends on nothing; answers of
 // the fast path are written in that way, and so may stand between those of the
 // server. And what may be sent on the connection is granted once for all streams:
-// see [h2Room].
+// to us by the client, see [h2Room]; and to the client by the server, which does not
+// see the bodies of the fast path, so that those are granted anew here.
 //
 // Locks are taken in this order: reading or writing, then mu, then a stream's
 // watch.
@@ -46,12 +47,15 @@ type h2Conn struct {
 	buf       []byte     // what was read and not looked at: from..to
 	from, to  int
 	through   int      // bytes of it, or of what follows, that pass as they are
-	skip      int      // and that are for nobody
+	own       int      // and that are data of a stream which the server does not know of
+	ownStream uint32   // which one that is
+	ownEnds   bool     // it ends with them
 	out       []byte   // what passes before that
 	last      uint32   // the last stream that the client has begun
 	passed    uint32   // the last one that the inner server was told of
 	tableless bool     // the inner server was told to do without a table
-	refused   []uint32 // streams that were refused and have not ended
+	unended   []uint32 // streams that the inner server does not know of, and the client has not ended
+	owed      int      // room for data of theirs that the client is still to get back
 	h2Heads
 
 	writing sync.Mutex      // guards what follows, and keeps what the inner server sends in order, held or not
@@ -76,6 +80,9 @@ type h2Conn struct {
 const (
 	h2Buffer     = 4 << 10 // at first
 	maxH2Control = 4 << 10 // a frame about the connection
+	// mostOwed is how much room the client waits for at most: of what it has at first
+	// that is a quarter.
+	mostOwed = 16 << 10
 )
 
 var (
@@ -137,10 +144,8 @@ func (c *h2Conn) step(p []byte) (n int, err error) {
 	case c.through > 0:
 		n, err = c.raw(p[:min(len(p), c.through)])
 		c.through -= n
-	case c.skip > 0:
-		var skipped int
-		skipped, err = c.raw(p[:min(len(p), c.skip)])
-		c.skip -= skipped
+	case c.own > 0:
+		err = c.readOwn()
 	default:
 		err = c.nextFrame()
 	}
@@ -155,6 +160,22 @@ func (c *h2Conn) raw(p []byte) (int, error) {
 	n := copy(p, c.buf[c.from:c.to])
 	c.from += n
 	return n, nil
+}
+
+// readOwn reads data that are not the inner server's.
+func (c *h2Conn) readOwn() error {
+	if c.from == c.to {
+		c.from, c.to = 0, 0
+		if err := c.fill(1, false); err != nil {
+			return err
+		}
+	}
+	data := c.buf[c.from:c.to]
+	data = data[:min(len(data), c.own)]
+	c.from += len(data)
+	c.own -= len(data)
+	c.collect(c.ownStream, data, c.ownEnds && c.own == 0)
+	return nil
 }
 
 // receive reads from the client. One that has no request under way for too long is
@@ -243,8 +264,8 @@ func (c *h2Conn) nextFrame() error {
 		return c.headers(h)
 	case wire.FrameData:
 		switch {
-		case c.wasRefused(h.Stream):
-			return c.skipData(h)
+		case c.isUnended(h.Stream):
+			return c.ownData(h)
 		case c.isHidden(h.Stream): // it has ended on the client's side
 			return c.refuse(wire.CodeStreamClosed)
 		}
@@ -274,17 +295,44 @@ func (c *h2Conn) isHidden(stream uint32) bool {
 	return c.has(stream) || c.passed < stream && stream <= c.last
 }
 
-// skipData drops data of a request that was refused, and gives its room back.
-func (c *h2Conn) skipData(h wire.FrameHead) error {
-	if h.Flags&wire.FlagEndStream != 0 {
-		c.forgetRefused(h.Stream)
+// ownData takes data of a stream that the inner server does not know of: they are
+// the request's body on the fast path, or else they are dropped.
+func (c *h2Conn) ownData(h wire.FrameHead) error {
+	end := h.Flags&wire.FlagEndStream != 0
+	if end {
+		c.forgetUnended(h.Stream)
 	}
-	c.from += wire.FrameHeadSize
-	c.skip = h.Length
-	if h.Length > 0 {
-		_, _ = c.Conn.Write(windowUpdate(h.Length))
+	if c.owed += h.Length; c.owed >= mostOwed {
+		c.awaitSettings(c.ctx)
+		_, _ = c.Conn.Write(windowUpdate(c.owed))
+		c.owed = 0
 	}
+	if h.Flags&wire.FlagPadded == 0 && h.Length > 0 {
+		c.from += wire.FrameHeadSize
+		c.own, c.ownStream, c.ownEnds = h.Length, h.Stream, end
+		return nil
+	}
+	payload, err := c.fragment(h)
+	if err != nil {
+		return err
+	}
+	data, ok := unpadded(h, payload)
+	if !ok {
+		return c.refuse(wire.CodeProtocol)
+	}
+	c.collect(h.Stream, data, end)
 	return nil
+}
+
+// unpadded is what a frame carries, without padding (RFC 9113, section 6.1).
+func unpadded(h wire.FrameHead, payload []byte) ([]byte, bool) {
+	if h.Flags&wire.FlagPadded == 0 {
+		return payload, true
+	}
+	if len(payload) == 0 || int(payload[0]) > len(payload)-1 {
+		return nil, false
+	}
+	return payload[1 : len(payload)-int(payload[0])], true
 }
 
 // control takes note of a frame about the connection or a stream, and tells
@@ -331,7 +379,7 @@ func (c *h2Conn) windowUpdate(h wire.FrameHead, payload []byte) (pass bool, err 
 
 // reset is control for a stream whose client wants no answer any more.
 func (c *h2Conn) reset(h wire.FrameHead) (pass bool) {
-	c.forgetRefused(h.Stream)
+	c.forgetUnended(h.Stream)
 	c.answered(h.Stream)
 	if c.abandon(h.Stream) || c.isHidden(h.Stream) {
 		return false

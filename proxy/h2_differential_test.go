@@ -260,6 +260,24 @@ func FuzzH2Frames(f *testing.F) {
 	_ = framer.WriteDataPadded(3, true, []byte("data"), []byte{0, 0})
 	_ = framer.WriteGoAway(3, http2.ErrCodeNo, nil)
 	f.Add(plain.Bytes())
+
+	// The same with bodies.
+	plain.Reset()
+	block.Reset()
+	for _, field := range plainH2("api.example.test:1", "/a", "content-length", "4") {
+		_ = encoder.WriteField(field)
+	}
+	for id := uint32(1); id < 9; id += 2 {
+		_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
+	}
+	_ = framer.WriteData(1, true, []byte("data"))
+	_ = framer.WriteDataPadded(3, false, []byte("da"), []byte{0, 0})
+	_ = framer.WriteRSTStream(5, http2.ErrCodeCancel)
+	_ = framer.WriteData(5, false, []byte("data"))
+	_ = framer.WriteData(3, true, []byte("ta"))
+	_ = framer.WriteData(7, false, []byte("too much data"))
+	_ = framer.WriteData(7, true, nil)
+	f.Add(plain.Bytes())
 	p := newPaths(f, 150*time.Millisecond)
 	p.answer = okAnswer
 	f.Fuzz(func(t *testing.T, frames []byte) {

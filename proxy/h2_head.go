@@ -63,11 +63,9 @@ func (c *h2Conn) headers(h wire.FrameHead) error {
 		return err
 	}
 	var priority []byte
-	if h.Flags&wire.FlagPadded != 0 {
-		if len(fragment) == 0 || int(fragment[0]) > len(fragment)-1 {
-			return c.refuse(wire.CodeProtocol)
-		}
-		fragment = fragment[1 : len(fragment)-int(fragment[0])]
+	fragment, ok := unpadded(h, fragment)
+	if !ok {
+		return c.refuse(wire.CodeProtocol)
 	}
 	if h.Flags&wire.FlagPriority != 0 {
 		if len(fragment) < 5 {
@@ -82,8 +80,9 @@ func (c *h2Conn) headers(h wire.FrameHead) error {
 	}
 	isNew := h.Stream > c.last && h.Stream&1 == 1
 	switch {
-	case c.wasRefused(h.Stream): // trailers
-		c.forgetRefused(h.Stream)
+	case c.isUnended(h.Stream): // trailers, which nobody has announced and nobody gets
+		c.forgetUnended(h.Stream)
+		c.collect(h.Stream, nil, true)
 		return nil
 	case c.isHidden(h.Stream):
 		return c.refuse(wire.CodeStreamClosed)
@@ -161,7 +160,7 @@ const (
 // depends on itself is for the inner server to refuse.
 func (c *h2Conn) assign(h wire.FrameHead, priority []byte) whose {
 	ofItself := priority != nil && binary.BigEndian.Uint32(priority)&maxWindow == h.Stream
-	if h.Flags&wire.FlagEndStream != 0 && !ofItself && c.take(h.Stream) {
+	if !ofItself && c.take(h) {
 		return onFastPath
 	}
 	c.mu.Lock()
@@ -181,21 +180,23 @@ func (c *h2Conn) assign(h wire.FrameHead, priority []byte) whose {
 // dropped, unless that comes after very many others.
 func (c *h2Conn) refuseStream(h wire.FrameHead) error {
 	if h.Flags&wire.FlagEndStream == 0 {
-		if len(c.refused) >= c.p.settings.Limits.Streams {
-			c.refused = slices.Delete(c.refused, 0, 1)
+		if c.tooManyUnended() {
+			c.unended = slices.Delete(c.unended, 0, 1)
 		}
-		c.refused = append(c.refused, h.Stream)
+		c.unended = append(c.unended, h.Stream)
 	}
 	c.awaitSettings(c.ctx)
 	_, _ = c.Conn.Write(wire.AppendReset(nil, h.Stream, wire.CodeRefused))
 	return nil
 }
 
-func (c *h2Conn) wasRefused(stream uint32) bool { return slices.Contains(c.refused, stream) }
+func (c *h2Conn) isUnended(stream uint32) bool { return slices.Contains(c.unended, stream) }
 
-// forgetRefused is for a stream of which no more comes.
-func (c *h2Conn) forgetRefused(stream uint32) {
-	c.refused = slices.DeleteFunc(c.refused, func(id uint32) bool { return id == stream })
+func (c *h2Conn) tooManyUnended() bool { return len(c.unended) >= c.p.settings.Limits.Streams }
+
+// forgetUnended is for a stream of which no more comes.
+func (c *h2Conn) forgetUnended(stream uint32) {
+	c.unended = slices.DeleteFunc(c.unended, func(id uint32) bool { return id == stream })
 }
 
 // rewrite makes a header block of the fields for the inner server.

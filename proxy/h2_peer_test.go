@@ -228,7 +228,7 @@ func (w *world) h2(settings ...http2.Setting) *h2Peer {
 	return newH2Peer(w.t, conn, settings...)
 }
 
-// post sends a request with a body, which is not for the fast path.
+// post sends a request with a body of unknown length, which is not for the fast path.
 func (p *h2Peer) post(id uint32, fields []hpack.HeaderField, body string) {
 	fields[0].Value = "POST"
 	_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.encode(fields), EndHeaders: true})

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net"
+	"strings"
 	"time"
 
 	"attache/policy"
@@ -17,8 +18,12 @@ type h2Stream struct {
 	id     uint32
 	strips *policy.StripSet
 	moved  chan struct{} // says that there may be room, or that it is its turn
-	window int64         // room for its data; guarded by conn.mu
-	wrong  wire.Code     // what the client has done to it; guarded by conn.mu
+
+	// conn.mu guards what follows, and in while the client sends.
+	window int64     // room for its data
+	lacks  int64     // of the request's body
+	ended  bool      // the client has sent all
+	wrong  wire.Code // what the client has done to it
 }
 
 // noWatch stands for the watch on a client: the reader of its connection sees it
@@ -31,9 +36,9 @@ var noWatch = func() chan struct{} {
 
 // take begins a stream with the fields that were read, where they are a plain
 // request that gets a credential. Otherwise nothing has happened.
-func (c *h2Conn) take(id uint32) bool {
-	began := time.Now()
-	if c.listed > c.maxList || c.t.isDraining() {
+func (c *h2Conn) take(h wire.FrameHead) bool {
+	began, ended := time.Now(), h.Flags&wire.FlagEndStream != 0
+	if c.listed > c.maxList || c.t.isDraining() || !ended && c.tooManyUnended() {
 		return false
 	}
 	s := c.stream()
@@ -41,15 +46,18 @@ func (c *h2Conn) take(id uint32) bool {
 		return false
 	}
 	ix := c.p.with.Index()
-	if c.p.upstream.only2.has(c.t.authority) || !s.parse(c) || !s.admit(ix, began, "HTTP/2.0") || !c.p.beginRelay() {
+	if c.p.upstream.only2.has(c.t.authority) || !s.parse(c, ended) || !s.admit(ix, began, "HTTP/2.0") || !c.p.beginRelay() {
 		s.retire()
 		return false
 	}
 	s.strips = ix.Strips(s.x.integration)
-	if !c.register(s, id) {
+	if !c.register(s, h.Stream, ended) {
 		c.p.endRelay()
 		s.retire()
 		return false
+	}
+	if !ended {
+		c.unended = append(c.unended, h.Stream)
 	}
 	go s.serve()
 	return true
@@ -80,13 +88,13 @@ func (c *h2Conn) stream() *h2Stream {
 }
 
 // register makes s the stream of that number, unless there are to be none any more.
-func (c *h2Conn) register(s *h2Stream, id uint32) bool {
+func (c *h2Conn) register(s *h2Stream, id uint32, ended bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending || c.closed {
 		return false
 	}
-	s.id, s.window, s.wrong = id, c.initial, wire.CodeNone
+	s.id, s.window, s.lacks, s.ended, s.wrong = id, c.initial, s.request.Length, ended, wire.CodeNone
 	c.taken[id] = s
 	c.top = id
 	return true
@@ -112,8 +120,9 @@ func (s *h2Stream) retire() {
 }
 
 // parse makes a head of HTTP/1.1 of the request, and of that what the relay works
-// with. It says no where the request is not plain, or for somebody else.
-func (s *h2Stream) parse(c *h2Conn) bool {
+// with. It says no where the request is not plain, or for somebody else, or a body
+// of unknown length is to follow, or a large one.
+func (s *h2Stream) parse(c *h2Conn, ended bool) bool {
 	s.workspace, _ = s.pool.Get().(*workspace)
 	var method, path, authority, scheme string
 	pseudo := 0
@@ -137,24 +146,80 @@ func (s *h2Stream) parse(c *h2Conn) bool {
 	if !ok || pseudo != 4 || scheme != "https" {
 		return false
 	}
-	cookies := 0
+	cookies, sized := 0, false
 	for _, f := range c.fields[pseudo:] {
-		if f.Name == "cookie" { // it may come in pieces (RFC 9113, section 8.2.3)
+		switch f.Name {
+		case "cookie": // it may come in pieces (RFC 9113, section 8.2.3)
 			cookies++
+		case "content-length":
+			if sized || strings.Trim(f.Value, "0123456789") != "" {
+				return false
+			}
+			in, sized = append(append(append(in, "Content-Length: "...), f.Value...), "\r\n"...), true
+			continue
 		}
 		if in, ok = wire.AppendRequestField(in, f.Name, f.Value); !ok || cookies > 1 || len(in) > smallWorkspaceSize/2 {
 			return false
 		}
 	}
-	switch method {
-	case "POST", "PUT", "PATCH": // without a body, which has to be said
+	if !sized && (method == "POST" || method == "PUT" || method == "PATCH") { // that there is no body has to be said
 		in = append(in, "Content-Length: 0\r\n"...)
 	}
 	s.in = append(in, "\r\n"...)
 	n, err := s.request.Parse(s.in)
 	s.size = n
-	return err == nil && n == len(s.in) && n <= s.p.settings.Limits.HeadBytes && s.request.Length == 0 && !s.request.Chunked &&
-		!s.request.Expects && s.t.isNamed(s.request.Host)
+	return err == nil && n == len(s.in) && n <= s.p.settings.Limits.HeadBytes && ended == (s.request.Length == 0) &&
+		s.request.Length <= int64(cap(s.in)-n) && !s.request.Chunked && !s.request.Expects && s.t.isNamed(s.request.Host)
+}
+
+// collect adds to the body of a request on the fast path. Where nobody waits for
+// that any more, it is dropped.
+func (c *h2Conn) collect(id uint32, data []byte, ended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.taken[id]
+	switch {
+	case s == nil:
+		return
+	case int64(len(data)) > s.lacks:
+		s.abandon(wire.CodeProtocol)
+		return
+	}
+	s.in = append(s.in, data...)
+	s.lacks -= int64(len(data))
+	s.ended = ended
+	poke(s.moved)
+}
+
+// awaitBody waits for the end of the request, and returns what is wrong with it.
+func (s *h2Stream) awaitBody() *problem {
+	wait := patience{limit: s.p.settings.Limits.IdleTimeout}
+	defer wait.end()
+	for {
+		lacks, ended := s.rest()
+		if ended && lacks == 0 {
+			return nil
+		}
+		s.record.in.Store(s.request.Length - lacks)
+		if ended {
+			return &brokenBody
+		}
+		select {
+		case <-s.moved:
+			wait.end()
+		case <-wait.over():
+			return &stalled
+		case <-s.ctx.Done():
+			return &clientGone
+		}
+	}
+}
+
+// rest is how much of the body is not there, and whether nothing more comes.
+func (s *h2Stream) rest() (lacks int64, ended bool) {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.lacks, s.ended
 }
 
 // abandon ends a stream whose answer nobody wants, or whose client has done
@@ -172,6 +237,14 @@ func (s *h2Stream) serve() {
 	defer s.retire()
 	defer s.contain()
 	defer s.record.finish()
+	if s.request.Length > 0 {
+		if why := s.awaitBody(); why != nil {
+			s.conn.awaitSettings(s.ctx)
+			s.fail(*why)
+			return
+		}
+		s.record.in.Store(s.request.Length)
+	}
 	c, why, ok := s.fetch(s.strips)
 	s.conn.awaitSettings(s.ctx)
 	switch {

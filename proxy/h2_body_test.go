@@ -1,0 +1,197 @@
+package proxy_test
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"attache"
+	"attache/proxy"
+)
+
+// withBody is a header block without an end, and what is sent after it.
+type withBody struct {
+	fields []string
+	body   func(p *h2Peer)
+}
+
+// h2Bodies are bodies that clients may send, right and wrong.
+var h2Bodies = map[string]withBody{
+	"a body": {[]string{"content-length", "5"}, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"a body in pieces": {[]string{"content-length", "5"}, func(p *h2Peer) {
+		for _, piece := range []string{"h", "", "ell", "o"} {
+			_ = p.WriteData(1, false, []byte(piece))
+		}
+		_ = p.WriteData(1, true, nil)
+	}},
+	"a padded body": {[]string{"content-length", "5"}, func(p *h2Peer) {
+		_ = p.WriteDataPadded(1, false, []byte("hel"), make([]byte, 255))
+		_ = p.WriteDataPadded(1, true, []byte("lo"), []byte{})
+	}},
+	"a body of 15 KiB": {[]string{"content-length", "15360"}, func(p *h2Peer) { _ = p.WriteData(1, true, bytes.Repeat([]byte("x"), 15360)) }},
+	"a body of 40 KiB": {[]string{"content-length", "40960"}, func(p *h2Peer) {
+		for i := range 5 {
+			_ = p.WriteData(1, i == 4, bytes.Repeat([]byte("x"), 8192))
+		}
+	}},
+	"a body of unknown length":      {nil, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"a body of nothing":             {[]string{"content-length", "0"}, func(p *h2Peer) { _ = p.WriteData(1, true, nil) }},
+	"trailers after a body":         {[]string{"content-length", "5"}, func(p *h2Peer) { _ = p.WriteData(1, false, []byte("hello")); p.trail(1, "x", "y") }},
+	"announced trailers":            {[]string{"content-length", "5", "trailer", "x"}, func(p *h2Peer) { _ = p.WriteData(1, false, []byte("hello")); p.trail(1, "x", "y") }},
+	"too little":                    {[]string{"content-length", "6"}, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"too little, and trailers":      {[]string{"content-length", "6"}, func(p *h2Peer) { _ = p.WriteData(1, false, []byte("hello")); p.trail(1, "x", "y") }},
+	"nothing at all":                {[]string{"content-length", "6"}, func(p *h2Peer) { _ = p.WriteData(1, true, nil) }},
+	"a length with a sign":          {[]string{"content-length", "+5"}, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"a length that is none":         {[]string{"content-length", ""}, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"two lengths":                   {[]string{"content-length", "5", "content-length", "5"}, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"a body to GET":                 {[]string{":method", "GET", "content-length", "5"}, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"the wish for a 100":            {[]string{"content-length", "5", "expect", "100-continue"}, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"a denied body":                 {[]string{"content-length", "5", "attache-connection", "nope"}, func(p *h2Peer) { _ = p.WriteData(1, true, []byte("hello")) }},
+	"a body that looks like frames": {[]string{"content-length", "9"}, func(p *h2Peer) { _ = p.WriteData(1, true, make([]byte, 9)) }},
+}
+
+func (p *h2Peer) trail(id uint32, fields ...string) {
+	_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.encode(pairs(fields...)), EndStream: true, EndHeaders: true})
+}
+
+func (p *h2Peer) begin(id uint32, authority string, fields ...string) {
+	block := p.encode(h2Fields(authority, append([]string{":method", "POST"}, fields...)))
+	_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true})
+}
+
+func TestBothPathsReadBodiesOverHTTP2Alike(t *testing.T) {
+	if !hasFastPath() {
+		return // there is one path
+	}
+	for name, c := range h2Bodies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPaths(t, time.Second)
+			p.compareH2(t, func(peer *h2Peer) {
+				peer.begin(1, p.up.authority(host), c.fields...)
+				c.body(peer)
+			}, conversation{})
+		})
+	}
+}
+
+// Small bodies go the fast way: to an upstream that offers HTTP/2, over HTTP/1.1.
+func TestSmallBodiesOverHTTP2AreRelayed(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
+	w := newWorld(t, newOrigin(t, echo), nil, bearer("for-a", host))
+	a := w.upstream.authority(host)
+	p := w.h2()
+	for i, name := range []string{"a body", "a body in pieces", "a padded body", "trailers after a body"} {
+		id := uint32(2*i + 1)
+		c := h2Bodies[name]
+		p.begin(id, a, c.fields...)
+		p.onStream(id, c.body)
+		if s := p.wait(id); s.data.String() != "HTTP/1.1 /a hello" {
+			t.Errorf("%s: %q, %v", name, s.data.String(), p.ended)
+		}
+	}
+}
+
+// onStream has what is written for stream 1 sent on another.
+func (p *h2Peer) onStream(id uint32, write func(*h2Peer)) {
+	var frames bytes.Buffer
+	q := *p
+	q.Framer = http2.NewFramer(&frames, nil)
+	q.AllowIllegalWrites = true
+	write(&q)
+	for b := frames.Bytes(); len(b) > 0; {
+		n := 9 + int(b[0])<<16 + int(b[1])<<8 + int(b[2])
+		b[8] = byte(id)
+		_, _ = p.conn.Write(b[:n])
+		b = b[n:]
+	}
+}
+
+// More data than was announced ends the stream, and not the connection.
+func TestTooMuchOfABodyEndsItsStream(t *testing.T) {
+	w := newWorld(t, newOrigin(t, echo), nil, bearer("for-a", host))
+	a := w.upstream.authority(host)
+	for name, data := range map[string][]byte{"by a byte": []byte("hello!"), "by very much": make([]byte, 1<<18)} {
+		t.Run(name, func(t *testing.T) {
+			p := w.h2()
+			p.begin(1, a, "content-length", "5")
+			_ = p.WriteData(1, false, data)
+			_ = p.WriteData(1, true, data)
+			if s := p.wait(1); s.reset != http2.ErrCodeProtocol || w.upstream.count() != 0 && hasFastPath() {
+				t.Errorf("stream 1: %+v, %v; the upstream was asked %d times", s, p.ended, w.upstream.count())
+			}
+			p.begin(3, a, "content-length", "5")
+			_ = p.WriteData(3, true, []byte("hello"))
+			if s := p.wait(3); !strings.HasSuffix(s.data.String(), "hello") {
+				t.Errorf("stream 3: %+v, %v", s, p.ended)
+			}
+			w.upstream.mu.Lock()
+			w.upstream.requests = nil
+			w.upstream.mu.Unlock()
+		})
+	}
+}
+
+// A client may stop inside a body, in any way.
+func TestAClientMayStopInsideABodyOverHTTP2(t *testing.T) {
+	for name, c := range map[string]struct {
+		stop   func(*h2Peer)
+		status int
+		code   attache.Code
+	}{
+		"by saying nothing": {func(p *h2Peer) { p.wait(1) }, 408, attache.CodeRequestTimeout},
+		"by a reset":        {func(p *h2Peer) { _ = p.WriteRSTStream(1, http2.ErrCodeCancel) }, 0, attache.CodeClientGone},
+		"by leaving":        {func(p *h2Peer) { _ = p.conn.Close() }, 0, attache.CodeClientGone},
+		"by an end":         {func(p *h2Peer) { _ = p.WriteData(1, true, nil); p.wait(1) }, 400, attache.CodeBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, newOrigin(t, echo), func(s *proxy.Settings) { s.Limits.IdleTimeout = 300 * time.Millisecond }, bearer("for-a", host))
+			p := w.h2()
+			p.begin(1, w.upstream.authority(host), "content-length", "10")
+			_ = p.WriteData(1, false, []byte("hello"))
+			if !p.pong() {
+				t.Fatal("the proxy does not go on")
+			}
+			c.stop(p)
+			e := w.event(isRequest)
+			if e.Status != c.status || e.Code != c.code || e.BytesIn != 5 && (c.status != 0 || hasFastPath()) {
+				t.Errorf("event %+v", e)
+			}
+			if w.upstream.count() != 0 && hasFastPath() {
+				t.Error("the upstream was asked")
+			}
+		})
+	}
+}
+
+// A real client posts many times more than a window, one after the other and at once.
+func TestRoomIsGivenBackForBodies(t *testing.T) {
+	w := newWorld(t, newOrigin(t, echo), nil, bearer("for-a", host))
+	client := w.client()
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			for i := range 40 {
+				body := strings.Repeat("x", 12_000+i)
+				resp, err := client.Post(w.url("/"), "text/plain", strings.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil || resp.ProtoMajor != 2 || !strings.HasSuffix(string(got), " / "+body) {
+					t.Errorf("%s, %v: %d bytes", resp.Proto, err, len(got))
+				}
+			}
+		})
+	}
+	all.Wait()
+}
