@@ -54,8 +54,9 @@ type h2Conn struct {
 	last      uint32   // the last stream that the client has begun
 	passed    uint32   // the last one that the inner server was told of
 	tableless bool     // the inner server was told to do without a table
-	unended   []uint32 // streams that the inner server does not know of, and the client has not ended
-	owed      int      // room for data of theirs that the client is still to get back
+	refused   []uint32 // streams that were refused, and the client has not ended
+	sending   []uint32 // streams that were taken, and the client has not ended
+	owed      int      // room for data of both that the client is still to get back
 	h2Heads
 
 	writing sync.Mutex      // guards what follows, and keeps what the inner server sends in order, held or not
@@ -80,9 +81,8 @@ type h2Conn struct {
 const (
 	h2Buffer     = 4 << 10 // at first
 	maxH2Control = 4 << 10 // a frame about the connection
-	// mostOwed is how much room the client waits for at most: of what it has at first
-	// that is a quarter.
-	mostOwed = 16 << 10
+	// mostOwed is how much room the client waits for at most, as net/http has it.
+	mostOwed = 4 << 10
 )
 
 var (

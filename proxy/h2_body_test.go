@@ -195,3 +195,27 @@ func TestRoomIsGivenBackForBodies(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// Who begins more streams than there may be is refused the last ones, and goes on
+// with the bodies of the others.
+func TestStreamsTooManyDoNotDisturbBodies(t *testing.T) {
+	const streams = 3
+	w := newWorld(t, newOrigin(t, echo), func(s *proxy.Settings) { s.Limits.Streams = streams }, bearer("for-a", host))
+	a := w.upstream.authority(host)
+	p := w.h2()
+	for i := range uint32(2 * streams) {
+		p.begin(2*i+1, a, "content-length", "5")
+	}
+	for i := range uint32(2 * streams) {
+		_ = p.WriteData(2*i+1, true, []byte("hello"))
+	}
+	for i := range uint32(2 * streams) {
+		s := p.wait(2*i + 1)
+		switch {
+		case i < streams && !strings.HasSuffix(s.data.String(), " /a hello"):
+			t.Errorf("stream %d: %+v, %v", 2*i+1, s, p.ended)
+		case i >= streams && s.reset != http2.ErrCodeRefusedStream:
+			t.Errorf("stream %d, which is one too many: %+v, %v", 2*i+1, s, p.ended)
+		}
+	}
+}

@@ -180,23 +180,26 @@ func (c *h2Conn) assign(h wire.FrameHead, priority []byte) whose {
 // dropped, unless that comes after very many others.
 func (c *h2Conn) refuseStream(h wire.FrameHead) error {
 	if h.Flags&wire.FlagEndStream == 0 {
-		if c.tooManyUnended() {
-			c.unended = slices.Delete(c.unended, 0, 1)
+		if len(c.refused) >= c.p.settings.Limits.Streams {
+			c.refused = slices.Delete(c.refused, 0, 1)
 		}
-		c.unended = append(c.unended, h.Stream)
+		c.refused = append(c.refused, h.Stream)
 	}
 	c.awaitSettings(c.ctx)
 	_, _ = c.Conn.Write(wire.AppendReset(nil, h.Stream, wire.CodeRefused))
 	return nil
 }
 
-func (c *h2Conn) isUnended(stream uint32) bool { return slices.Contains(c.unended, stream) }
-
-func (c *h2Conn) tooManyUnended() bool { return len(c.unended) >= c.p.settings.Limits.Streams }
+// isUnended tells whether that is a stream which the inner server does not know of,
+// and more may come.
+func (c *h2Conn) isUnended(stream uint32) bool {
+	return slices.Contains(c.refused, stream) || slices.Contains(c.sending, stream)
+}
 
 // forgetUnended is for a stream of which no more comes.
 func (c *h2Conn) forgetUnended(stream uint32) {
-	c.unended = slices.DeleteFunc(c.unended, func(id uint32) bool { return id == stream })
+	is := func(id uint32) bool { return id == stream }
+	c.refused, c.sending = slices.DeleteFunc(c.refused, is), slices.DeleteFunc(c.sending, is)
 }
 
 // rewrite makes a header block of the fields for the inner server.

@@ -38,7 +38,7 @@ var noWatch = func() chan struct{} {
 // request that gets a credential. Otherwise nothing has happened.
 func (c *h2Conn) take(h wire.FrameHead) bool {
 	began, ended := time.Now(), h.Flags&wire.FlagEndStream != 0
-	if c.listed > c.maxList || c.t.isDraining() || !ended && c.tooManyUnended() {
+	if c.listed > c.maxList || c.t.isDraining() || !ended && len(c.sending) >= c.p.settings.Limits.Streams {
 		return false
 	}
 	s := c.stream()
@@ -57,7 +57,7 @@ func (c *h2Conn) take(h wire.FrameHead) bool {
 		return false
 	}
 	if !ended {
-		c.unended = append(c.unended, h.Stream)
+		c.sending = append(c.sending, h.Stream)
 	}
 	go s.serve()
 	return true
