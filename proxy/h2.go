@@ -162,22 +162,6 @@ func (c *h2Conn) raw(p []byte) (int, error) {
 	return n, nil
 }
 
-// readOwn reads data that are not the inner server's.
-func (c *h2Conn) readOwn() error {
-	if c.from == c.to {
-		c.from, c.to = 0, 0
-		if err := c.fill(1, false); err != nil {
-			return err
-		}
-	}
-	data := c.buf[c.from:c.to]
-	data = data[:min(len(data), c.own)]
-	c.from += len(data)
-	c.own -= len(data)
-	c.collect(c.ownStream, data, c.ownEnds && c.own == 0)
-	return nil
-}
-
 // receive reads from the client. One that has no request under way for too long is
 // told that this is the end, also if what it says then is a ping, or a request that
 // comes too late. At the boundary of a frame, receive may be interrupted by
@@ -293,46 +277,6 @@ func (c *h2Conn) nextFrame() error {
 // know of. It takes those beneath the last one that it knows for closed, anyway.
 func (c *h2Conn) isHidden(stream uint32) bool {
 	return c.has(stream) || c.passed < stream && stream <= c.last
-}
-
-// ownData takes data of a stream that the inner server does not know of: they are
-// the request's body on the fast path, or else they are dropped.
-func (c *h2Conn) ownData(h wire.FrameHead) error {
-	end := h.Flags&wire.FlagEndStream != 0
-	if end {
-		c.forgetUnended(h.Stream)
-	}
-	if c.owed += h.Length; c.owed >= mostOwed {
-		c.awaitSettings(c.ctx)
-		_, _ = c.Conn.Write(windowUpdate(c.owed))
-		c.owed = 0
-	}
-	if h.Flags&wire.FlagPadded == 0 && h.Length > 0 {
-		c.from += wire.FrameHeadSize
-		c.own, c.ownStream, c.ownEnds = h.Length, h.Stream, end
-		return nil
-	}
-	payload, err := c.fragment(h)
-	if err != nil {
-		return err
-	}
-	data, ok := unpadded(h, payload)
-	if !ok {
-		return c.refuse(wire.CodeProtocol)
-	}
-	c.collect(h.Stream, data, end)
-	return nil
-}
-
-// unpadded is what a frame carries, without padding (RFC 9113, section 6.1).
-func unpadded(h wire.FrameHead, payload []byte) ([]byte, bool) {
-	if h.Flags&wire.FlagPadded == 0 {
-		return payload, true
-	}
-	if len(payload) == 0 || int(payload[0]) > len(payload)-1 {
-		return nil, false
-	}
-	return payload[1 : len(payload)-int(payload[0])], true
 }
 
 // control takes note of a frame about the connection or a stream, and tells

@@ -190,18 +190,6 @@ func (c *h2Conn) refuseStream(h wire.FrameHead) error {
 	return nil
 }
 
-// isUnended tells whether that is a stream which the inner server does not know of,
-// and more may come.
-func (c *h2Conn) isUnended(stream uint32) bool {
-	return slices.Contains(c.refused, stream) || slices.Contains(c.sending, stream)
-}
-
-// forgetUnended is for a stream of which no more comes.
-func (c *h2Conn) forgetUnended(stream uint32) {
-	is := func(id uint32) bool { return id == stream }
-	c.refused, c.sending = slices.DeleteFunc(c.refused, is), slices.DeleteFunc(c.sending, is)
-}
-
 // rewrite makes a header block of the fields for the inner server.
 func (c *h2Conn) rewrite(h wire.FrameHead, priority []byte) {
 	if c.encoder == nil || c.block.Cap() > h2Buffer {

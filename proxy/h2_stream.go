@@ -172,56 +172,6 @@ func (s *h2Stream) parse(c *h2Conn, ended bool) bool {
 		s.request.Length <= int64(cap(s.in)-n) && !s.request.Chunked && !s.request.Expects && s.t.isNamed(s.request.Host)
 }
 
-// collect adds to the body of a request on the fast path. Where nobody waits for
-// that any more, it is dropped.
-func (c *h2Conn) collect(id uint32, data []byte, ended bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.taken[id]
-	switch {
-	case s == nil:
-		return
-	case int64(len(data)) > s.lacks:
-		s.abandon(wire.CodeProtocol)
-		return
-	}
-	s.in = append(s.in, data...)
-	s.lacks -= int64(len(data))
-	s.ended = ended
-	poke(s.moved)
-}
-
-// awaitBody waits for the end of the request, and returns what is wrong with it.
-func (s *h2Stream) awaitBody() *problem {
-	wait := patience{limit: s.p.settings.Limits.IdleTimeout}
-	defer wait.end()
-	for {
-		lacks, ended := s.rest()
-		if ended && lacks == 0 {
-			return nil
-		}
-		s.record.in.Store(s.request.Length - lacks)
-		if ended {
-			return &brokenBody
-		}
-		select {
-		case <-s.moved:
-			wait.end()
-		case <-wait.over():
-			return &stalled
-		case <-s.ctx.Done():
-			return &clientGone
-		}
-	}
-}
-
-// rest is how much of the body is not there, and whether nothing more comes.
-func (s *h2Stream) rest() (lacks int64, ended bool) {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	return s.lacks, s.ended
-}
-
 // abandon ends a stream whose answer nobody wants, or whose client has done
 // something wrong. It is called with conn.mu held.
 func (s *h2Stream) abandon(wrong wire.Code) {
