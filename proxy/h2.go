@@ -50,13 +50,13 @@ type h2Conn struct {
 	own       int      // and that are data of a stream which the server does not know of
 	ownStream uint32   // which one that is
 	ownEnds   bool     // it ends with them
+	padding   int      // and that are for nobody
 	out       []byte   // what passes before that
 	last      uint32   // the last stream that the client has begun
 	passed    uint32   // the last one that the inner server was told of
 	tableless bool     // the inner server was told to do without a table
 	refused   []uint32 // streams that were refused, and the client has not ended
 	sending   []uint32 // streams that were taken, and the client has not ended
-	owed      int      // room for data of both that the client is still to get back
 	h2Heads
 
 	writing sync.Mutex      // guards what follows, and keeps what the inner server sends in order, held or not
@@ -69,6 +69,7 @@ type h2Conn struct {
 	idle     []*h2Stream         // to be used again
 	top      uint32              // the last stream that is served
 	busy     int                 // goroutines that may have something to send
+	owed     int                 // room for bodies that the client is still to get back
 	flushing bool                // one of them sends what is held
 	rested   time.Time           // when the last stream ended
 	injected []byte              // frames for the inner server that are not the client's
@@ -146,6 +147,10 @@ func (c *h2Conn) step(p []byte) (n int, err error) {
 		c.through -= n
 	case c.own > 0:
 		err = c.readOwn()
+	case c.padding > 0:
+		var read int
+		read, err = c.raw(p[:min(len(p), c.padding)])
+		c.padding -= read
 	default:
 		err = c.nextFrame()
 	}

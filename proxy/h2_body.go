@@ -22,44 +22,77 @@ func (c *h2Conn) forgetUnended(stream uint32) {
 	c.refused, c.sending = slices.DeleteFunc(c.refused, is), slices.DeleteFunc(c.sending, is)
 }
 
+// maySend makes room for one more stream that the client has not ended, at the cost
+// of one that nobody waits for.
+func (c *h2Conn) maySend() bool {
+	if len(c.sending) < c.p.settings.Limits.Streams {
+		return true
+	}
+	at := slices.IndexFunc(c.sending, func(id uint32) bool { return !c.has(id) })
+	if at >= 0 {
+		c.sending = slices.Delete(c.sending, at, at+1)
+	}
+	return at >= 0
+}
+
 // ownData takes data of a stream that the inner server does not know of: they are
-// the request's body on the fast path, or else they are dropped.
+// the request's body on the fast path, or else they are dropped. Who waits for the
+// body gives the room back, because the client may not be reading.
 func (c *h2Conn) ownData(h wire.FrameHead) error {
-	end := h.Flags&wire.FlagEndStream != 0
-	if end {
+	c.own, c.ownStream, c.ownEnds = h.Length, h.Stream, h.Flags&wire.FlagEndStream != 0
+	if c.ownEnds {
 		c.forgetUnended(h.Stream)
 	}
-	if c.owed += h.Length; c.owed >= mostOwed {
+	if !c.owe(h.Stream, h.Length) && h.Length > 0 {
 		c.awaitSettings(c.ctx)
-		_, _ = c.Conn.Write(windowUpdate(c.owed))
-		c.owed = 0
+		_, _ = c.Conn.Write(windowUpdate(h.Length))
 	}
-	if h.Flags&wire.FlagPadded == 0 && h.Length > 0 {
-		c.from += wire.FrameHeadSize
-		c.own, c.ownStream, c.ownEnds = h.Length, h.Stream, end
-		return nil
+	if h.Flags&wire.FlagPadded != 0 { // RFC 9113, section 6.1
+		if h.Length == 0 {
+			return c.refuse(wire.CodeProtocol)
+		}
+		if err := c.fill(wire.FrameHeadSize+1, false); err != nil {
+			return err
+		}
+		c.padding = int(c.buf[c.from+wire.FrameHeadSize])
+		if c.own -= 1 + c.padding; c.own < 0 {
+			return c.refuse(wire.CodeProtocol)
+		}
+		c.from++
 	}
-	payload, err := c.fragment(h)
-	if err != nil {
-		return err
+	c.from += wire.FrameHeadSize
+	if c.own == 0 {
+		c.collect(h.Stream, nil, c.ownEnds)
 	}
-	data, ok := unpadded(h, payload)
-	if !ok {
-		return c.refuse(wire.CodeProtocol)
-	}
-	c.collect(h.Stream, data, end)
 	return nil
 }
 
-// unpadded is what a frame carries, without padding (RFC 9113, section 6.1).
-func unpadded(h wire.FrameHead, payload []byte) ([]byte, bool) {
-	if h.Flags&wire.FlagPadded == 0 {
-		return payload, true
+// owe notes that room for data of a stream has to be given back, if that is one of
+// the fast path.
+func (c *h2Conn) owe(stream uint32, n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.taken[stream] == nil {
+		return false
 	}
-	if len(payload) == 0 || int(payload[0]) > len(payload)-1 {
-		return nil, false
+	c.owed += n
+	return true
+}
+
+// repay gives the client room back, if it is worth a frame.
+func (c *h2Conn) repay() {
+	c.mu.Lock()
+	n := c.owed
+	if n < mostOwed {
+		c.mu.Unlock()
+		return
 	}
-	return payload[1 : len(payload)-int(payload[0])], true
+	c.owed = 0
+	c.mu.Unlock()
+	c.awaitSettings(c.ctx)
+	if _, err := c.Conn.Write(windowUpdate(n)); err != nil {
+		_ = c.shut()
+	}
 }
 
 // readOwn reads data that are not the inner server's.
@@ -97,28 +130,78 @@ func (c *h2Conn) collect(id uint32, data []byte, ended bool) {
 	poke(s.moved)
 }
 
-// awaitBody waits for the end of the request, and returns what is wrong with it.
+// trailers end a body. They are dropped, because nobody has announced them; what
+// they may not be, they may not be here either.
+func (c *h2Conn) trailers(h wire.FrameHead) {
+	wrong := h.Flags&wire.FlagEndStream == 0
+	for _, f := range c.fields {
+		_, ok := wire.AppendRequestField(nil, f.Name, f.Value)
+		wrong = wrong || !ok
+	}
+	if wrong {
+		c.malformed(h.Stream)
+	}
+	c.collect(h.Stream, nil, true)
+}
+
+// malformed ends a stream of the fast path.
+func (c *h2Conn) malformed(stream uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.taken[stream]; s != nil {
+		s.abandon(wire.CodeProtocol)
+	}
+}
+
+// awaitBody waits for the end of the request, and returns what is wrong with it. The
+// client may take its time, as long as it goes on.
 func (s *h2Stream) awaitBody() *problem {
 	wait := patience{limit: s.p.settings.Limits.IdleTimeout}
 	defer wait.end()
-	for {
+	for before := s.request.Length; ; {
+		s.conn.repay()
 		lacks, ended := s.rest()
-		if ended && lacks == 0 {
-			return nil
-		}
 		s.record.in.Store(s.request.Length - lacks)
-		if ended {
+		switch {
+		case ended && lacks == 0:
+			return nil
+		case ended:
 			return &brokenBody
+		case lacks < before:
+			wait.end()
+			before = lacks
 		}
 		select {
 		case <-s.moved:
-			wait.end()
 		case <-wait.over():
 			return &stalled
 		case <-s.ctx.Done():
 			return &clientGone
 		}
 	}
+}
+
+// readBody waits for the body, and asks again whether the request may be sent: that
+// may have changed meanwhile.
+func (s *h2Stream) readBody() bool {
+	if why := s.awaitBody(); why != nil {
+		s.conn.awaitSettings(s.ctx)
+		s.fail(*why)
+		s.conn.repay()
+		if _, ended := s.rest(); !ended { // it need not go on
+			_ = s.write(wire.AppendReset(nil, s.id, wire.CodeNone))
+		}
+		return false
+	}
+	ix := s.p.with.Index()
+	if !s.admit(ix, s.record.Time, s.record.Protocol) {
+		s.record.drop()
+		s.conn.awaitSettings(s.ctx)
+		s.detour()
+		return false
+	}
+	s.strips = ix.Strips(s.x.integration)
+	return true
 }
 
 // rest is how much of the body is not there, and whether nothing more comes.

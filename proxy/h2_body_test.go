@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -139,6 +140,28 @@ func TestTooMuchOfABodyEndsItsStream(t *testing.T) {
 	}
 }
 
+// Trailers that may not be end the stream, and nothing is sent.
+func TestMalformedTrailersEndTheirStream(t *testing.T) {
+	for name, trailers := range map[string]http2.HeadersFrameParam{
+		"without an end":             {EndHeaders: true, BlockFragment: newBlocks().encode(pairs("x", "y"))},
+		"with a pseudo-header field": {EndHeaders: true, EndStream: true, BlockFragment: newBlocks().encode(pairs(":path", "y"))},
+		"with a name in capitals":    {EndHeaders: true, EndStream: true, BlockFragment: newBlocks().encode(pairs("X", "y"))},
+		"with a line end in a value": {EndHeaders: true, EndStream: true, BlockFragment: newBlocks().encode(pairs("x", "y\r\nz: a"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, newOrigin(t, echo), nil, bearer("for-a", host))
+			p := w.h2()
+			p.begin(1, w.upstream.authority(host), "content-length", "5")
+			_ = p.WriteData(1, false, []byte("hello"))
+			trailers.StreamID = 1
+			_ = p.WriteHeaders(trailers)
+			if s := p.wait(1); s.reset != http2.ErrCodeProtocol || w.upstream.count() != 0 && hasFastPath() {
+				t.Errorf("stream 1: %+v, %v; the upstream was asked %d times", s, p.ended, w.upstream.count())
+			}
+		})
+	}
+}
+
 // A client may stop inside a body, in any way.
 func TestAClientMayStopInsideABodyOverHTTP2(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -216,6 +239,97 @@ func TestStreamsTooManyDoNotDisturbBodies(t *testing.T) {
 			t.Errorf("stream %d: %+v, %v", 2*i+1, s, p.ended)
 		case i >= streams && s.reset != http2.ErrCodeRefusedStream:
 			t.Errorf("stream %d, which is one too many: %+v, %v", 2*i+1, s, p.ended)
+		}
+	}
+}
+
+// What was revoked while a body was on its way is not used for it any more.
+func TestABodyIsNotSentAfterARevocation(t *testing.T) {
+	if !hasFastPath() {
+		return // there the upstream is asked at once
+	}
+	for name, revoke := range map[string]func(w *world){
+		"of the connection": func(w *world) {
+			w.live.Apply(attache.Change{Deleted: true, Connection: &attache.Connection{Integration: "bot", Name: "for-a"}})
+		},
+		"of the token": func(w *world) {
+			w.live.Apply(attache.Change{Deleted: true, AccessToken: &attache.AccessToken{Integration: "bot", Hash: w.hash}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, newOrigin(t, echo), nil, bearer("for-a", host))
+			p := w.h2()
+			p.begin(1, w.upstream.authority(host), "content-length", "5")
+			_ = p.WriteData(1, false, []byte("hell"))
+			if !p.pong() {
+				t.Fatal("the proxy does not go on")
+			}
+			revoke(w)
+			_ = p.WriteData(1, true, []byte("o"))
+			if s := p.wait(1); s.status() != 403 && s.status() != 407 || w.upstream.count() != 0 {
+				t.Errorf("answer %d %s, %v; the upstream was asked %d times", s.status(), s.data.String(), p.ended, w.upstream.count())
+			}
+			if e := w.event(isRequest); e.Decision != attache.Deny {
+				t.Errorf("event %+v", e)
+			}
+		})
+	}
+}
+
+// Only what is sent of the body shows that a client goes on.
+func TestGrantsDoNotKeepABodyWaiting(t *testing.T) {
+	w := newWorld(t, newOrigin(t, echo), func(s *proxy.Settings) { s.Limits.IdleTimeout = 300 * time.Millisecond }, bearer("for-a", host))
+	p := w.h2()
+	p.begin(1, w.upstream.authority(host), "content-length", "5")
+	ended := make(chan struct{})
+	go func() { // until the connection is closed
+		for n := 0; ; n++ {
+			select {
+			case <-ended:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			var frame bytes.Buffer
+			f := http2.NewFramer(&frame, nil)
+			_ = f.WriteWindowUpdate(1, 1)
+			_ = f.WriteData(1, false, nil)
+			_, _ = p.conn.Write(frame.Bytes())
+		}
+	}()
+	s := p.wait(1)
+	close(ended)
+	if s.status() != 408 {
+		t.Errorf("answer %d, %v", s.status(), p.ended)
+	}
+	if e := w.event(isRequest); e.Duration > 2 && hasFastPath() {
+		t.Errorf("it has taken %v s", e.Duration)
+	}
+}
+
+// A client that does not read for a while may send bodies meanwhile.
+func TestBodiesArriveWhileTheClientDoesNotRead(t *testing.T) {
+	const posts = 20
+	big := strings.Repeat("x", 8<<20)
+	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, big)
+		}
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	p := w.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+	_ = p.WriteWindowUpdate(0, 1<<30)
+	p.ask(1, plainH2(a, "/big"))
+	eventually(t, "the large answer does not begin", func() bool { return up.count() == 1 })
+	for i := range uint32(posts) {
+		p.begin(2*i+3, a, "content-length", "15000")
+		_ = p.WriteData(2*i+3, true, make([]byte, 15000))
+	}
+	eventually(t, "the bodies do not arrive", func() bool { return up.count() == 1+posts })
+	for i := range uint32(posts) {
+		if s := p.wait(2*i + 3); s.status() != 200 {
+			t.Errorf("stream %d: %d, %v", 2*i+3, s.status(), p.ended)
 		}
 	}
 }

@@ -63,9 +63,11 @@ func (c *h2Conn) headers(h wire.FrameHead) error {
 		return err
 	}
 	var priority []byte
-	fragment, ok := unpadded(h, fragment)
-	if !ok {
-		return c.refuse(wire.CodeProtocol)
+	if h.Flags&wire.FlagPadded != 0 {
+		if len(fragment) == 0 || int(fragment[0]) > len(fragment)-1 {
+			return c.refuse(wire.CodeProtocol)
+		}
+		fragment = fragment[1 : len(fragment)-int(fragment[0])]
 	}
 	if h.Flags&wire.FlagPriority != 0 {
 		if len(fragment) < 5 {
@@ -80,9 +82,9 @@ func (c *h2Conn) headers(h wire.FrameHead) error {
 	}
 	isNew := h.Stream > c.last && h.Stream&1 == 1
 	switch {
-	case c.isUnended(h.Stream): // trailers, which nobody has announced and nobody gets
+	case c.isUnended(h.Stream):
 		c.forgetUnended(h.Stream)
-		c.collect(h.Stream, nil, true)
+		c.trailers(h)
 		return nil
 	case c.isHidden(h.Stream):
 		return c.refuse(wire.CodeStreamClosed)

@@ -38,7 +38,7 @@ var noWatch = func() chan struct{} {
 // request that gets a credential. Otherwise nothing has happened.
 func (c *h2Conn) take(h wire.FrameHead) bool {
 	began, ended := time.Now(), h.Flags&wire.FlagEndStream != 0
-	if c.listed > c.maxList || c.t.isDraining() || !ended && len(c.sending) >= c.p.settings.Limits.Streams {
+	if c.listed > c.maxList || c.t.isDraining() || !ended && !c.maySend() {
 		return false
 	}
 	s := c.stream()
@@ -152,7 +152,7 @@ func (s *h2Stream) parse(c *h2Conn, ended bool) bool {
 		case "cookie": // it may come in pieces (RFC 9113, section 8.2.3)
 			cookies++
 		case "content-length":
-			if sized || strings.Trim(f.Value, "0123456789") != "" {
+			if sized || len(f.Value) > 18 || strings.Trim(f.Value, "0123456789") != "" {
 				return false
 			}
 			in, sized = append(append(append(in, "Content-Length: "...), f.Value...), "\r\n"...), true
@@ -169,7 +169,7 @@ func (s *h2Stream) parse(c *h2Conn, ended bool) bool {
 	n, err := s.request.Parse(s.in)
 	s.size = n
 	return err == nil && n == len(s.in) && n <= s.p.settings.Limits.HeadBytes && ended == (s.request.Length == 0) &&
-		s.request.Length <= int64(cap(s.in)-n) && !s.request.Chunked && !s.request.Expects && s.t.isNamed(s.request.Host)
+		s.request.Length <= int64(smallWorkspaceSize-n) && !s.request.Chunked && !s.request.Expects && s.t.isNamed(s.request.Host)
 }
 
 // abandon ends a stream whose answer nobody wants, or whose client has done
@@ -187,13 +187,8 @@ func (s *h2Stream) serve() {
 	defer s.retire()
 	defer s.contain()
 	defer s.record.finish()
-	if s.request.Length > 0 {
-		if why := s.awaitBody(); why != nil {
-			s.conn.awaitSettings(s.ctx)
-			s.fail(*why)
-			return
-		}
-		s.record.in.Store(s.request.Length)
+	if s.request.Length > 0 && !s.readBody() {
+		return
 	}
 	c, why, ok := s.fetch(s.strips)
 	s.conn.awaitSettings(s.ctx)
