@@ -170,11 +170,9 @@ func TestAClientMayLeaveDuringAVisit(t *testing.T) {
 			<-asked
 			_ = conn.Close()
 			e := w.event(isRequest)
-			want := attache.CodeClientGone
-			if more != "" { // who has said something more is not listened to
-				want = attache.CodeResponseTimeout
-			}
-			if e.Code != want || e.BytesIn != 5 {
+			// Who has said something more is not listened to; net/http may, or may not.
+			noticed := e.Code == attache.CodeClientGone
+			if !noticed && e.Code != attache.CodeResponseTimeout || noticed != (more == "") && (more == "" || hasFastPath()) || e.BytesIn != 5 {
 				t.Errorf("event %+v", e)
 			}
 			w.event(isConnect) // the tunnel has ended
