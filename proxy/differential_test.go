@@ -93,6 +93,9 @@ func newPaths(t testing.TB, patience time.Duration) *paths {
 			if err != nil {
 				return
 			}
+			if r.Method == http.MethodHead && answer == okAnswer { // net/http may or may not take its body for the next answer
+				answer = strings.TrimSuffix(answer, "ok")
+			}
 			if _, err := io.WriteString(c, answer); err != nil || closes {
 				return
 			}

@@ -187,7 +187,11 @@ func TestNoPlaceInThePoolIsLost(t *testing.T) {
 				left <- struct{}{}
 				return
 			}
-			if _, err := io.WriteString(c, answers[path]); err != nil || path == "/breaks" || path == "/closes" || path == "/dies" {
+			says := answers[path]
+			if strings.HasPrefix(h, "HEAD") && !hasFastPath() && !isPooled() { // net/http's transport may take its body for the next answer
+				says = strings.TrimSuffix(says, "ok")
+			}
+			if _, err := io.WriteString(c, says); err != nil || path == "/breaks" || path == "/closes" || path == "/dies" {
 				return
 			}
 		}
