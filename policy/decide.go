@@ -32,8 +32,8 @@ const maxListed = 10
 
 // Decide says what happens to a tunnel or a request. That takes time for each
 // label of the host, and for connections of one domain on different ports, or for
-// all of a domain where it is ambiguous; how many others there are does not matter. The reason for Inject is [Index.Explain]'s
-// to give.
+// all of a domain where it is ambiguous; how many others there are does not matter.
+// The reason for Inject is [Index.Explain]'s to give.
 //
 // Where several connections fit a CONNECT equally well, it says Inject without a
 // connection: intercept, and ask again for each request, which may name one.

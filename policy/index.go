@@ -92,9 +92,9 @@ func (in integration) changed(b *batch, ch attache.Change) integration {
 	}
 	switch {
 	case !ch.Deleted:
-		header, _ := ch.Connection.Header()
-		in.strips = in.strips.counting(b, header, 1)
 		in.connections = in.connections.with(b, ch.Connection)
+		now, _ := in.connections.named(ch.Connection.Name)
+		in.strips = in.strips.counting(b, string(now.field(headerField)), 1)
 	case ok:
 		in.connections = in.connections.without(b, old)
 	}

@@ -333,3 +333,29 @@ func TestBodiesArriveWhileTheClientDoesNotRead(t *testing.T) {
 		}
 	}
 }
+
+// Streams that were ended here, and that the client never ends, do not keep later
+// bodies from the fast path.
+func TestStreamsThatNobodyEndsAreForgotten(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
+	const streams = 3
+	w := newWorld(t, newOrigin(t, echo), func(s *proxy.Settings) { s.Limits.Streams = streams }, bearer("for-a", host))
+	a := w.upstream.authority(host)
+	p := w.h2()
+	id := uint32(1)
+	for range 2 * streams {
+		p.begin(id, a, "content-length", "5")
+		_ = p.WriteData(id, false, []byte("hello!"))
+		if s := p.wait(id); s.reset != http2.ErrCodeProtocol {
+			t.Fatalf("stream %d: %+v, %v", id, s, p.ended)
+		}
+		id += 2
+	}
+	p.begin(id, a, "content-length", "5")
+	_ = p.WriteData(id, true, []byte("hello"))
+	if s := p.wait(id); s.data.String() != "HTTP/1.1 /a hello" {
+		t.Errorf("then: %q, %v", s.data.String(), p.ended)
+	}
+}

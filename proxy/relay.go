@@ -12,15 +12,17 @@ import (
 	"attache/wire"
 )
 
-// relay is the fast path of a client that speaks HTTP/1.1 (see h2.go for HTTP/2): it serves the requests of a tunnel, for as long as
-// they are plain HTTP/1.1 and get a credential, without a goroutine, a map or a
-// parsed header for any of them. It decides with what the ordinary path decides
-// with (exchange.admit), injects with the same injector and leaves the same event.
+// relay is the fast path of a client that speaks HTTP/1.1 (see h2.go for HTTP/2): it
+// serves the requests of a tunnel that are plain HTTP/1.1 and get a credential,
+// without a goroutine, a map or a parsed header for any of them. It decides with what
+// the ordinary path decides with (exchange.admit), injects with the same injector and
+// leaves the same event.
 //
 // Any other request (large, slow to arrive, denied, not ready to be sent) is given,
 // unread, to the inner server, and the next one comes back; with a head that is odd,
-// or where the upstream speaks HTTP/2 alone, the rest of the tunnel goes with it. So there is nothing that only the fast path
-// can do, and no answer to a client but an upstream's that it has to know.
+// or where the upstream speaks HTTP/2 alone, the rest of the tunnel goes with it. So
+// there is nothing that only the fast path can do, and no answer to a client but an
+// upstream's that it has to know.
 type relay struct {
 	errand
 	conn  net.Conn  // what the client sends in the tunnel, decrypted

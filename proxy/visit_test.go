@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -220,4 +221,27 @@ func TestServeDoesNotWaitForAVisitThatCannotBegin(t *testing.T) {
 	fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 10\r\n\r\nhello", a)
 	w.stop()
 	w.event(isConnect) // the tunnel has ended
+}
+
+// A line end after a POST is not the beginning of a head, which would have to come
+// in time.
+func TestALineEndAfterAPostIsNoRequest(t *testing.T) {
+	up, _ := counting(t)
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.HeadTimeout = 200 * time.Millisecond }, bearer("for-a", host))
+	a := up.authority(host)
+	conn := w.secure(w.open(a), host)
+	br := bufio.NewReader(conn)
+	fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 5\r\n\r\nhello\r\n", a)
+	if resp, body := answer(t, br, "POST"); resp.StatusCode != 200 || body != "5" {
+		t.Fatalf("answer %d %q", resp.StatusCode, body)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(600 * time.Millisecond))
+	if _, err := conn.Read(make([]byte, 1)); !os.IsTimeout(err) {
+		t.Fatalf("the tunnel does not stay: %v", err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", a)
+	if resp, body := answer(t, bufio.NewReader(conn), "GET"); resp.StatusCode != 200 || body != "0" {
+		t.Errorf("answer %d %q", resp.StatusCode, body)
+	}
 }
