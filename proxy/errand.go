@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"attache"
@@ -28,50 +27,6 @@ type errand struct {
 	hint func() error // passes on an answer that is not the final one
 	watch
 	*workspace
-	pool *sync.Pool // of workspaces, to which it returns
-}
-
-// workspace is what one exchange needs. A tunnel that rests has none.
-type workspace struct {
-	in       []byte // what the client sent: a request, and perhaps more
-	out      []byte // what is to be sent, either way
-	from     []byte // what the upstream sent
-	x        exchange
-	record   record
-	request  wire.Request
-	size     int // of the request's head, at the beginning of in
-	response wire.Response
-	parsed   *http.Response // an answer that is not plain; nil: it is in response
-	body     wire.Body      // of the answer
-}
-
-// workspaceSize bounds each of a workspace's buffers: a request on the fast path
-// fits in, head and body.
-const workspaceSize = 32 << 10
-
-// smallWorkspaceSize is that for a stream of HTTP/2, of which one client may have many:
-// a piece of a body and a head fit in.
-const smallWorkspaceSize = 20 << 10
-
-var (
-	workspaces      = newWorkspaces(workspaceSize)
-	smallWorkspaces = newWorkspaces(smallWorkspaceSize)
-)
-
-func newWorkspaces(size int) sync.Pool {
-	return sync.Pool{New: func() any {
-		return &workspace{
-			in:   make([]byte, 0, size),
-			out:  make([]byte, 0, size),
-			from: make([]byte, size),
-		}
-	}}
-}
-
-func (f *errand) release() {
-	f.x, f.parsed = exchange{}, nil // they hold the tunnel
-	f.pool.Put(f.workspace)
-	f.workspace = nil
 }
 
 // length is how many bytes the request has, with its body.
@@ -235,7 +190,7 @@ func (f *errand) refused(c *wire.Conn, strips *policy.StripSet) (*wire.Conn, err
 func (f *errand) ask(c *wire.Conn, strips *policy.StripSet) error {
 	c.Lend(f.from[:min(len(f.from), f.p.settings.Limits.HeadBytes)])
 	f.parsed = nil
-	f.out = f.appendRequest(f.out[:0], strips)
+	f.out = f.appendRequest(f.spacious(f.out[:0], int64(f.length())), strips)
 	now := time.Now()
 	f.bound(c, wire.Lenient(now, watchAfter))
 	err := c.Ask(f.out)
@@ -272,11 +227,15 @@ func (f *errand) appendRequest(out []byte, strips *policy.StripSet) []byte {
 
 // readHead reads the head of the final answer, and passes the ones before it on.
 func (f *errand) readHead(c *wire.Conn, asked time.Time) error {
+	most := min(bufferSize, f.p.settings.Limits.HeadBytes)
 	last, soon := asked.Add(f.p.settings.Upstream.ResponseTimeout), asked.Add(watchAfter)
 	for {
 		err := c.ReadHead(&f.response)
 		switch status := f.response.Status; {
-		case err == wire.ErrOdd:
+		case err == wire.ErrLong && len(f.from) < most:
+			f.from = f.enlarge(nil)[:most]
+			c.Lend(f.from)
+		case err == wire.ErrOdd || err == wire.ErrLong:
 			f.slow()
 			f.bound(c, last)
 			return f.parseOdd(c)
@@ -305,6 +264,15 @@ type body struct {
 	io.Reader
 	wire    *wire.Body // nil: net/http reads it
 	chunked bool
+}
+
+// left is how much of it is to come, or as much as a buffer holds where that is not
+// known.
+func (b body) left() int64 {
+	if b.wire == nil || b.wire.Left() < 0 {
+		return bufferSize
+	}
+	return b.wire.Left()
 }
 
 // read reads a piece of the body.

@@ -114,14 +114,16 @@ func endFlag(ended bool) byte {
 // comes, and returns the last piece unsent.
 func (s *h2Stream) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
 	for b.wire == nil || !b.wire.Ended() {
-		if len(out) > 0 && (b.wire == nil || len(c.Buffered()) == 0 || cap(out)-len(out) < wire.FrameHeadSize+maxPiece) {
+		piece := int(min(b.left(), maxPiece))
+		out = s.spacious(out, int64(wire.FrameHeadSize+piece))
+		if len(out) > 0 && (b.wire == nil || len(c.Buffered()) == 0 || cap(out)-len(out) < wire.FrameHeadSize+piece) {
 			if err := s.write(out); err != nil {
 				return nil, err
 			}
 			out = s.out[:0]
 		}
 		at, from := len(out), len(out)+wire.FrameHeadSize
-		n, err := s.read(c, b, out[from:from+maxPiece])
+		n, err := s.read(c, b, out[from:from+piece])
 		s.record.out.Add(int64(n))
 		var failed error
 		out, at, failed = s.fit(out[:from+n], at)

@@ -78,7 +78,7 @@ func (c *h2Conn) stream() *h2Stream {
 		return s
 	}
 	s := &h2Stream{
-		errand: errand{p: c.p, t: c.t, pool: &smallWorkspaces, slow: func() {}},
+		errand: errand{p: c.p, t: c.t, slow: func() {}},
 		conn:   c,
 		moved:  make(chan struct{}, 1),
 	}
@@ -123,7 +123,8 @@ func (s *h2Stream) retire() {
 // with. It says no where the request is not plain, or for somebody else, or a body
 // of unknown length is to follow, or a large one.
 func (s *h2Stream) parse(c *h2Conn, ended bool) bool {
-	s.workspace, _ = s.pool.Get().(*workspace)
+	s.prepare()
+	s.hold(c.listed)
 	var method, path, authority, scheme string
 	pseudo := 0
 	for _, f := range c.fields {
@@ -158,7 +159,7 @@ func (s *h2Stream) parse(c *h2Conn, ended bool) bool {
 			in, sized = append(append(append(in, "Content-Length: "...), f.Value...), "\r\n"...), true
 			continue
 		}
-		if in, ok = wire.AppendRequestField(in, f.Name, f.Value); !ok || cookies > 1 || len(in) > smallWorkspaceSize/2 {
+		if in, ok = wire.AppendRequestField(in, f.Name, f.Value); !ok || cookies > 1 || len(in) > bufferSize/2 {
 			return false
 		}
 	}
@@ -168,8 +169,12 @@ func (s *h2Stream) parse(c *h2Conn, ended bool) bool {
 	s.in = append(in, "\r\n"...)
 	n, err := s.request.Parse(s.in)
 	s.size = n
-	return err == nil && n == len(s.in) && n <= s.p.settings.Limits.HeadBytes && ended == (s.request.Length == 0) &&
-		s.request.Length <= int64(smallWorkspaceSize-n) && !s.request.Chunked && !s.request.Expects && s.t.isNamed(s.request.Host)
+	if err != nil || n < len(s.in) || n > s.p.settings.Limits.HeadBytes || ended != (s.request.Length == 0) ||
+		s.request.Length > int64(bufferSize-1-n) || s.request.Chunked || s.request.Expects || !s.t.isNamed(s.request.Host) {
+		return false
+	}
+	s.hold(s.length())
+	return true
 }
 
 // abandon ends a stream whose answer nobody wants, or whose client has done

@@ -26,7 +26,7 @@ import (
 type relay struct {
 	errand
 	conn  net.Conn  // what the client sends in the tunnel, decrypted
-	first [512]byte // of a request, before there is a workspace: most are shorter
+	first [512]byte // of a request, before there is a workspace: most end in it
 	blank int       // how many line ends may come before the next request
 }
 
@@ -42,7 +42,7 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 		return
 	}
 	defer p.endRelay()
-	f := &relay{errand: errand{p: p, t: t, pool: &workspaces}, conn: conn}
+	f := &relay{errand: errand{p: p, t: t}, conn: conn}
 	defer f.contain()
 	f.ctx, f.end = context.WithCancel(p.base)
 	defer f.end()
@@ -118,8 +118,8 @@ func (f *relay) rest(until time.Time) bool {
 	if !f.t.wake() || err != nil && n == 0 {
 		return false
 	}
-	f.workspace, _ = f.pool.Get().(*workspace)
-	f.in = append(f.in[:0], f.first[:n]...)
+	f.prepare()
+	f.in = f.first[:n]
 	return true
 }
 
@@ -144,7 +144,10 @@ func (f *relay) advance() {
 func (f *relay) unwatch() { f.in = append(f.in, f.stopWatch(f.conn)...) }
 
 // room is what the buffer has for more, but for the byte that a watch may read.
-func (f *relay) room() []byte { return f.in[len(f.in) : cap(f.in)-1] }
+func (f *relay) room() []byte {
+	f.hold(min(len(f.in)+1, bufferSize-1))
+	return f.in[len(f.in) : cap(f.in)-1]
+}
 
 // replay is the connection as the inner server is to have it, from the first byte of
 // the request on.
@@ -196,7 +199,7 @@ func (f *relay) receive(deadline time.Time) outcome {
 		if f.size = n; err == nil {
 			break
 		}
-		if err == wire.ErrOdd || len(f.in) >= cap(f.in)-1 {
+		if err == wire.ErrOdd || len(f.in) >= bufferSize-1 {
 			return other
 		}
 		if more(deadline) != nil {
@@ -208,10 +211,11 @@ func (f *relay) receive(deadline time.Time) outcome {
 		f.blank = blankAfterPost
 	}
 	if f.size > f.p.settings.Limits.HeadBytes || f.request.Chunked || f.request.Expects ||
-		f.request.Length > int64(cap(f.in)-1-f.size) || !f.t.isNamed(f.request.Host) {
+		f.request.Length > int64(bufferSize-1-f.size) || !f.t.isNamed(f.request.Host) {
 		return lent
 	}
 	bounded = false
+	f.hold(f.length())
 	for len(f.in) < f.length() {
 		if more(time.Now().Add(bodyWait)) != nil {
 			return lent

@@ -101,6 +101,7 @@ const (
 // pass sends what out holds and the body after it, each piece when it comes, and
 // returns the last piece unsent.
 func (f *relay) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
+	out = f.spacious(out, b.left()+int64(chunkTail))
 	if b.wire == nil || len(c.Buffered()) == 0 && !b.wire.Ended() || cap(out)-len(out) < len(c.Buffered())+chunkHead+chunkTail {
 		if _, err := f.conn.Write(out); err != nil {
 			return nil, err

@@ -100,7 +100,7 @@ func (p *pooled) readHead(c *wire.Conn) error {
 	for {
 		err := c.ReadHead(&p.head)
 		switch status := p.head.Status; {
-		case err == wire.ErrOdd:
+		case err == wire.ErrOdd || err == wire.ErrLong:
 			p.answer, err = readOdd(c, p.request.Method, p.x.proxy.upstream.head)
 			return err
 		case err != nil:

@@ -57,8 +57,9 @@ func (f *relay) visit() bool {
 		return false
 	}
 	if len(v.after) > 0 {
-		f.workspace, _ = f.pool.Get().(*workspace)
-		f.in = append(f.in[:0], v.after...)
+		f.prepare()
+		f.hold(len(v.after))
+		f.in = append(f.in, v.after...)
 	}
 	return true
 }

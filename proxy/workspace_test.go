@@ -14,13 +14,12 @@ func TestAWorkspaceKeepsItsSize(t *testing.T) {
 	client, conn := net.Pipe()
 	defer client.Close()
 	p := &Proxy{settings: Settings{}.withDefaults()}
-	f := &relay{conn: conn, errand: errand{p: p, pool: &workspaces, t: &tunnel{authority: "a:443", target: attache.Target{Host: "a", Port: 443}}}}
-	f.workspace, _ = workspaces.Get().(*workspace)
-	f.in = f.in[:0]
+	f := &relay{conn: conn, errand: errand{p: p, t: &tunnel{authority: "a:443", target: attache.Target{Host: "a", Port: 443}}}}
+	f.prepare()
 	request := append([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"), "some data"...)
 	sent := make(chan error, 1)
 	go func() {
-		_, err := client.Write(bytes.Repeat(request, 4*workspaceSize/len(request)))
+		_, err := client.Write(bytes.Repeat(request, 4*bufferSize/len(request)))
 		sent <- err
 	}()
 	for round := range 100 {
@@ -41,8 +40,8 @@ func TestAWorkspaceKeepsItsSize(t *testing.T) {
 			t.Fatal("the watch reads nothing")
 		}
 		f.unwatch()
-		if cap(f.in) != workspaceSize {
-			t.Fatalf("round %d: the buffer has %d bytes", round, cap(f.in))
+		if cap(f.in) != bufferSize || len(f.large) != 1 {
+			t.Fatalf("round %d: the buffer has %d bytes, and there are %d", round, cap(f.in), len(f.large))
 		}
 		f.advance()
 	}

@@ -235,6 +235,37 @@ func (l *layer) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// A piece of a body is all that is there without asking the socket.
+func TestAPieceIsAllThatALayerHolds(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"
+	top := &layer{held: []byte(head + "0123")}
+	p := newPool(&dials{})
+	p.Dial = func(context.Context, string) (net.Conn, error) {
+		return &scripted{pieces: [][]byte{[]byte("4567")}}, nil
+	}
+	p.Secure = func(_ context.Context, conn net.Conn, _ string) (net.Conn, error) {
+		top.Conn = conn
+		return top, nil
+	}
+	c := several(t, p, "a:1", 1)[0]
+	c.Lend(make([]byte, len(head)+2))
+	var r wire.Response
+	if err := c.ReadHead(&r); err != nil {
+		t.Fatal(err)
+	}
+	var b wire.Body
+	b.Begin(c, &r, []byte("GET"))
+	piece := make([]byte, bufferSize)
+	for _, want := range []string{"0123", "4567"} {
+		if n, err := b.Read(piece); string(piece[:n]) != want || err != nil && err != io.EOF {
+			t.Errorf("%q, %v; want %q", piece[:n], err, want)
+		}
+	}
+	if !b.InStep() {
+		t.Error("it is out of step")
+	}
+}
+
 // Where there is no way to look at the socket, what a layer above it holds shows
 // all the same.
 func TestWhatALayerHoldsShowsOnAnySocket(t *testing.T) {

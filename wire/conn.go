@@ -51,23 +51,42 @@ func (c *Conn) holds() bool {
 	if c.dry && c.gate.drained() {
 		return false
 	}
-	c.gate.shut = true
-	_, err := c.Read(c.ahead[:])
-	c.gate.shut = false
+	_, err := c.readHeld(c.ahead[:])
 	return err != errShut
 }
 
-// Lend gives c a buffer to read into, for the exchange that begins. A head, with
-// what came together with it, must fit in.
-func (c *Conn) Lend(buf []byte) { c.buf, c.from, c.to = buf, 0, 0 }
+// held reads what the layer above the gate has made out and not given yet, which is
+// there where a buffer was too small for it.
+func (c *Conn) held(p []byte) int {
+	if c.dry || len(p) == 0 {
+		return 0
+	}
+	n, _ := c.readHeld(p) // an error will come again
+	return n
+}
+
+// readHeld reads what the layer above the gate holds; [errShut] where that is nothing.
+func (c *Conn) readHeld(p []byte) (int, error) {
+	c.gate.shut = true
+	n, err := c.Read(p)
+	c.gate.shut = false
+	return n, err
+}
+
+// Lend gives c a buffer to read into, for the exchange that begins, or a larger one.
+// A head must fit in.
+func (c *Conn) Lend(buf []byte) {
+	c.from, c.to = 0, copy(buf, c.buf[c.from:c.to])
+	c.buf = buf
+}
 
 // Untouched reports whether nothing was received since [Conn.Lend].
 func (c *Conn) Untouched() bool { return c.to == 0 }
 
 // ReadHead reads the head of an answer into r, which is good until the body is
-// read. After an error that was a deadline's it may be called again. One of the
-// parser's may be [ErrOdd], also where the buffer is too small; then
-// [Conn.Unread] has it all.
+// read. After an error that was a deadline's it may be called again, and after
+// [ErrLong] with a larger buffer. After that or the parser's [ErrOdd], [Conn.Unread]
+// has it all.
 func (c *Conn) ReadHead(r *Response) error {
 	for {
 		if c.to > c.from {
@@ -81,7 +100,7 @@ func (c *Conn) ReadHead(r *Response) error {
 			}
 		}
 		if c.to == len(c.buf) {
-			return ErrOdd
+			return ErrLong
 		}
 		if err := c.fill(); err != nil {
 			return err
@@ -136,6 +155,14 @@ func (b *Body) Begin(c *Conn, r *Response, method []byte) {
 // Ended reports whether the body has been read to its proper end.
 func (b *Body) Ended() bool { return b.ended }
 
+// Left is how many bytes are to come; negative where that is not known.
+func (b *Body) Left() int64 {
+	if !b.sized {
+		return -1
+	}
+	return b.left
+}
+
 // InStep reports whether the connection is where another answer may begin.
 func (b *Body) InStep() bool {
 	return b.ended && (b.sized || b.chunked) && b.conn.from == b.conn.to
@@ -180,7 +207,7 @@ func (b *Body) raw(p []byte) (int, error) {
 	if c.from < c.to {
 		n := copy(p, c.buf[c.from:c.to])
 		c.from += n
-		return n, nil
+		return n + c.held(p[n:]), nil
 	}
 	return c.Read(p)
 }

@@ -126,10 +126,10 @@ func TestAHeadThatDoesNotComeIsAnError(t *testing.T) {
 		"a hint and nothing":    {scripted{pieces: [][]byte{[]byte("HTTP/1.1 103 \r\n\r\n")}}, io.EOF, false},
 		"no head":               {scripted{pieces: [][]byte{[]byte("hello\r\n\r\n")}}, wire.ErrOdd, false},
 		"a head that is longer than the buffer": {
-			scripted{pieces: [][]byte{[]byte("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", bufferSize))}}, wire.ErrOdd, false,
+			scripted{pieces: [][]byte{[]byte("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", bufferSize))}}, wire.ErrLong, false,
 		},
 		"a head that just does not fit": {
-			scripted{pieces: [][]byte{[]byte("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", bufferSize-23) + "\r\n\r\n")}}, wire.ErrOdd, false,
+			scripted{pieces: [][]byte{[]byte("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", bufferSize-23) + "\r\n\r\n")}}, wire.ErrLong, false,
 		},
 	} {
 		conn := lent(t, &c.peer, bufferSize)
@@ -149,6 +149,30 @@ func TestAHeadMayFillTheBuffer(t *testing.T) {
 	got := exchange(t, lent(t, &scripted{pieces: [][]byte{[]byte(head), []byte("body")}}, bufferSize), "GET")
 	if want := (exchanged{Status: 200, Body: "body", Ended: true}); got.Body != want.Body || got.Err != nil || !got.Ended || got.InStep {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A head that is too long for one buffer goes on in another, with what came before
+// it out of the way.
+func TestALongHeadGoesOnInALargerBuffer(t *testing.T) {
+	const hint = "HTTP/1.1 103 \r\n\r\n"
+	long := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: " + strings.Repeat("y", bufferSize) + "\r\n\r\nok"
+	c := lent(t, &scripted{pieces: [][]byte{[]byte(hint + long)}}, bufferSize)
+	var r wire.Response
+	if err := c.ReadHead(&r); err != nil || r.Status != 103 {
+		t.Fatal(r.Status, err)
+	}
+	if err := c.ReadHead(&r); !errors.Is(err, wire.ErrLong) {
+		t.Fatal(err)
+	}
+	c.Lend(make([]byte, len(long)))
+	if err := c.ReadHead(&r); err != nil || r.Status != 200 || len(r.Fields) != 2 || len(r.Fields[1].Value) != bufferSize {
+		t.Fatal(r.Status, err)
+	}
+	var b wire.Body
+	b.Begin(c, &r, []byte("GET"))
+	if body, err := io.ReadAll(&b); string(body) != "ok" || err != nil || !b.InStep() {
+		t.Errorf("%q, %v", body, err)
 	}
 }
 
@@ -172,7 +196,7 @@ func TestHintsMayFillTheBuffer(t *testing.T) {
 		}()
 		select {
 		case err := <-read:
-			if !errors.Is(err, wire.ErrOdd) {
+			if !errors.Is(err, wire.ErrLong) {
 				t.Error(err)
 			}
 		case <-time.After(10 * time.Second):

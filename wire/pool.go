@@ -233,7 +233,8 @@ func (p *Pool) Discard(c *Conn) {
 
 // Put takes c back after an exchange that left it in step.
 func (p *Pool) Put(c *Conn) {
-	c.Reused, c.buf = true, nil
+	c.Reused = true
+	c.buf, c.from, c.to = nil, 0, 0
 	kept, dropped := p.keep(c)
 	if !kept {
 		p.Discard(c)

@@ -16,6 +16,8 @@ var (
 	ErrIncomplete = errors.New("the head is not complete")
 	// ErrOdd: it is not plain. It may be correct, but is not for this package.
 	ErrOdd = errors.New("the head is not plain")
+	// ErrLong: it is longer than the buffer.
+	ErrLong = errors.New("the head is longer than the buffer")
 	// ErrMalformed: a body is not what its framing promised.
 	ErrMalformed = errors.New("the body is malformed")
 )
