@@ -301,6 +301,13 @@ func (f *errand) giveBack(c *wire.Conn, b body) {
 	f.p.upstream.relays.Discard(c)
 }
 
+// letGo gives up the upstream connection that a panic has left.
+func (f *errand) letGo() {
+	if c, ok := f.bounded().(*wire.Conn); ok {
+		f.discard(c)
+	}
+}
+
 func (f *errand) discard(c *wire.Conn) {
 	f.unbound()
 	f.p.upstream.relays.Discard(c)

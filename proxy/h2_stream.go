@@ -211,6 +211,7 @@ func (s *h2Stream) serve() {
 func (s *h2Stream) contain() {
 	if v := recover(); v != nil {
 		s.p.panicked("a stream", v)
+		s.letGo()
 		s.end()
 		s.reset(wire.CodeInternal)
 		s.workspace = nil

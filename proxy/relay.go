@@ -82,6 +82,7 @@ func (f *relay) contain() {
 	if v := recover(); v != nil {
 		f.p.panicked("a tunnel", v)
 		_ = f.conn.Close()
+		f.letGo()
 		if f.workspace != nil && f.record.emit != nil {
 			f.record.finish()
 		}

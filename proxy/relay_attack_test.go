@@ -261,6 +261,38 @@ func TestAPanicEndsOneTunnelAndNoOther(t *testing.T) {
 	})
 }
 
+// Nor does it cost the others the place that its upstream connection had.
+func TestAPanicLosesNoPlaceUpstream(t *testing.T) {
+	var asked atomic.Int32
+	up := rawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		for {
+			if _, err := readHead(br); err != nil {
+				return
+			}
+			answer := okAnswer
+			if asked.Add(1) == 1 {
+				answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+			}
+			_, _ = io.WriteString(conn, answer)
+		}
+	})
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Upstream.MaxPerHost = 1 }, oauthConnection())
+	w.fresh = func(_ context.Context, _, _ string, used uint64) (attache.Grant, error) {
+		if used != 0 {
+			panic("a defect")
+		}
+		return attache.Grant{Generation: 1, AccessToken: secret.New(canary)}, nil
+	}
+	a := up.authority(host)
+	get := "GET / HTTP/1.1\r\nHost: " + a + "\r\n\r\n"
+	conn := w.secure(w.open(a), host)
+	_, _ = io.WriteString(conn, get)
+	_, _ = io.ReadAll(conn) // it ends
+	if resp, body := ask(t, w.secure(w.open(a), host), get); resp.StatusCode != 200 {
+		t.Errorf("the next tunnel: %d %s", resp.StatusCode, body)
+	}
+}
+
 // A connection that dies when it is used again is replaced for a request that
 // may be repeated, once.
 func TestARequestIsRepeatedOnceIfItMayBe(t *testing.T) {

@@ -86,6 +86,13 @@ func (w *watch) bound(up net.Conn, until time.Time) {
 	_ = up.SetReadDeadline(until)
 }
 
+// bounded is the upstream connection that the client may interrupt; nil: there is none.
+func (w *watch) bounded() net.Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.up
+}
+
 // unbound: the upstream connection is no longer the client's to interrupt. It says
 // whether that was interrupted.
 func (w *watch) unbound() (gone bool) {
