@@ -88,6 +88,7 @@ func newPaths(t testing.TB, patience time.Duration) *paths {
 				}
 				return
 			}
+			_ = c.SetDeadline(time.Now().Add(10 * time.Second)) // who has asked is answered, and so asks once
 			body, err := io.ReadAll(r.Body)
 			answer, closes := p.note(asked{r.Method, r.RequestURI, r.Host, string(body), r.Header, r.ContentLength, err != nil})
 			if err != nil {
