@@ -122,6 +122,7 @@ type shared struct {
 	tls     *tls.Config
 	fresh   atomic.Int64 // the next host that nobody has asked for
 	last    int64        // the number after that of the last such host
+	began   time.Time    // when the workers did
 	resumed atomic.Int64
 }
 
@@ -219,6 +220,7 @@ func (l *load) run(span time.Duration) report {
 	results := make([]result, len(l.workers))
 	resumed := l.shared.resumed.Load()
 	start := time.Now()
+	l.shared.began = start
 	var wg sync.WaitGroup
 	for i, w := range l.workers {
 		wg.Go(func() { results[i] = l.repeat(w, start.Add(span)) })

@@ -79,7 +79,9 @@ func (e *events) once() (time.Duration, error) {
 	for e.from.Scan() {
 		if sent, ok := strings.CutPrefix(e.from.Text(), "data: "); ok {
 			nano, err := strconv.ParseInt(sent, 10, 64)
-			return time.Since(time.Unix(0, nano)), err
+			if at := time.Unix(0, nano); err != nil || !at.Before(e.began) { // others waited for this to begin
+				return time.Since(at), err
+			}
 		}
 	}
 	return 0, errors.Join(errors.New("the events ended"), e.from.Err())
