@@ -12,6 +12,10 @@ import (
 	"strconv"
 )
 
+// squidHelper makes certificates for squid. Debian has a squid without it, which cannot
+// intercept.
+const squidHelper = "/usr/lib/squid/security_file_certgen"
+
 // startSquid starts squid that intercepts everything. It keeps no copy of an
 // answer and writes no access log.
 func startSquid(ctx context.Context, b *bed) (*proxy, error) {
@@ -23,10 +27,9 @@ func startSquid(ctx context.Context, b *bed) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	const helper = "/usr/lib/squid/security_file_certgen"
 	certificates := filepath.Join(dir, "certificates")
-	if out, err := exec.CommandContext(ctx, helper, "-c", "-s", certificates, "-M", "16MB").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", helper, err, out)
+	if out, err := exec.CommandContext(ctx, squidHelper, "-c", "-s", certificates, "-M", "16MB").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", squidHelper, err, out)
 	}
 	config := fmt.Sprintf(`
 http_port 127.0.0.1:%d ssl-bump tls-cert=%s generate-host-certificates=on dynamic_cert_mem_cache_size=16MB
@@ -45,7 +48,7 @@ pid_filename %s
 coredump_dir %s
 cache_effective_user proxy
 shutdown_lifetime 1 second
-`, port, filepath.Join(dir, "ca.pem"), helper, certificates, b.caFile(), filepath.Join(dir, "hosts"), credential,
+`, port, filepath.Join(dir, "ca.pem"), squidHelper, certificates, b.caFile(), filepath.Join(dir, "hosts"), credential,
 		filepath.Join(dir, "log"), filepath.Join(dir, "pid"), dir)
 	if err := writeFiles(dir, map[string]string{
 		"squid.conf": config, "ca.pem": b.authority.Certificate + b.authority.Key, "hosts": "127.0.0.1 " + host + "\n",

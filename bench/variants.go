@@ -13,8 +13,8 @@ import (
 type variant struct {
 	Name  string `json:"name"`
 	About string `json:"about"`
-	// program and pkg are what has to be installed, and the Debian package that has
-	// it; empty where nothing has to be.
+	// program and pkg are what has to be installed, by its name or path, and the Debian
+	// package that has it; empty where nothing has to be.
 	program, pkg string
 	// only are the workloads that it takes part in; none: all. Those proxies are
 	// shown for comparison, and slow ones would take long.
@@ -40,7 +40,7 @@ func everyone(s sizes) []variant {
 		{Name: "attache", About: fmt.Sprintf("Attaché with everything on, and %d connections in the store", s.few), start: attacheServer{connections: s.few}.start},
 		{Name: "goproxy", About: "bare goproxy that intercepts, with a certificate cache and a tuned transport", start: startGoproxy},
 		{Name: "nginx", About: "nginx as a reverse proxy that sets the field", program: "nginx", pkg: "nginx", start: startNginx},
-		{Name: "squid", About: "squid that intercepts (ssl-bump) and sets the field", program: "squid", pkg: "squid-openssl", only: []string{http1, "connect-full"}, start: startSquid},
+		{Name: "squid", About: "squid that intercepts (ssl-bump) and sets the field", program: squidHelper, pkg: "squid-openssl", only: []string{http1, "connect-full"}, start: startSquid},
 		{Name: "mitmproxy", About: "mitmproxy with an addon that sets the field", program: "mitmdump", pkg: "mitmproxy", only: []string{http1, "get-h2-64", "connect-full"}, start: startMitmproxy},
 	}
 	if s.baseline != "" {
@@ -87,7 +87,7 @@ func (v variant) missing() string {
 	if v.program == "" || find(v.program) != "" {
 		return ""
 	}
-	return fmt.Sprintf("%s is not installed: apt-get install --no-install-recommends %s", v.Name, v.pkg)
+	return fmt.Sprintf("%s is not installed, or without what is needed here: apt-get install --no-install-recommends %s", v.Name, v.pkg)
 }
 
 func startDirect(_ context.Context, b *bed) (*proxy, error) {
