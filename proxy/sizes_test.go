@@ -11,7 +11,7 @@ import (
 // Requests and answers of every size arrive whole, in small buffers, in large ones and
 // in between.
 func TestEverySizeArrivesWhole(t *testing.T) {
-	const pattern = "0123456789abcdefghijklmnopqrstuvwxyz" // what is lost or doubled shows: no size is a multiple
+	const pattern = "0123456789abcdefghijklmnopqrstuvwxyz" // no buffer has a multiple of its length
 	text := strings.Repeat(pattern, 2000)
 	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 		var head, body int
