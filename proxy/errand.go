@@ -155,18 +155,18 @@ func (f *errand) fetch(strips *policy.StripSet) (*wire.Conn, *problem, bool) {
 
 // send writes the request to an upstream and reads the head of its answer.
 func (f *errand) send(strips *policy.StripSet) (*wire.Conn, error) {
-	c, err := f.p.upstream.relays.Do(f.ctx, f.t.authority, wire.Call{
+	return f.p.upstream.relays.Do(f.ctx, f.t.authority, wire.Call{
 		Ask: func(c *wire.Conn) error {
 			f.x.connected = true
-			return f.ask(c, strips)
+			err := f.ask(c, strips)
+			if err != nil {
+				f.unbound() // it is the pool's again
+			}
+			return err
 		},
 		Repeatable: f.request.Length == 0 && isRepeatable(f.record.Method),
 		Slow:       f.slow,
 	})
-	if err != nil {
-		f.unbound()
-	}
-	return c, err
 }
 
 // isRepeatable tells whether a request with that method, and no body, may be sent

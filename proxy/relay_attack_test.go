@@ -238,16 +238,7 @@ func TestAPanicEndsOneTunnelAndNoOther(t *testing.T) {
 		}
 		return attache.Grant{Generation: 1, AccessToken: secret.New(canary)}, nil
 	}
-	a := up.authority(host)
-	get := "GET / HTTP/1.1\r\nHost: " + a + "\r\n\r\n"
-	conn := w.secure(w.open(a), host)
-	_, _ = io.WriteString(conn, get)
-	if rest, _ := io.ReadAll(conn); len(rest) != 0 {
-		t.Errorf("the answer is %q", rest)
-	}
-	if resp, _ := ask(t, w.secure(w.open(a), host), get); resp.StatusCode != 200 {
-		t.Errorf("the next tunnel: %d", resp.StatusCode)
-	}
+	endsOneTunnel(t, w)
 	eventually(t, "its event does not come", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -283,11 +274,19 @@ func TestAPanicLosesNoPlaceUpstream(t *testing.T) {
 		}
 		return attache.Grant{Generation: 1, AccessToken: secret.New(canary)}, nil
 	}
-	a := up.authority(host)
+	endsOneTunnel(t, w)
+}
+
+// endsOneTunnel asks in one tunnel, which ends without an answer, and in another.
+func endsOneTunnel(t *testing.T, w *world) {
+	t.Helper()
+	a := w.upstream.authority(host)
 	get := "GET / HTTP/1.1\r\nHost: " + a + "\r\n\r\n"
 	conn := w.secure(w.open(a), host)
 	_, _ = io.WriteString(conn, get)
-	_, _ = io.ReadAll(conn) // it ends
+	if rest, _ := io.ReadAll(conn); len(rest) != 0 {
+		t.Errorf("the answer is %q", rest)
+	}
 	if resp, body := ask(t, w.secure(w.open(a), host), get); resp.StatusCode != 200 {
 		t.Errorf("the next tunnel: %d %s", resp.StatusCode, body)
 	}
