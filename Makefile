@@ -6,7 +6,7 @@ TESTFLAGS ?=
 # More flags for the comparison, such as BENCHFLAGS='-run get-h1 -rounds 5'.
 BENCHFLAGS ?=
 
-.PHONY: help run test lint bench microbench build cross clean
+.PHONY: help run test lint bench profile microbench build cross clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,10 +25,17 @@ lint: ## look for what is unformatted, suspicious or untidy
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
 	go mod tidy -diff
 	go vet ./...
+	go vet -tags profile ./cmd/attache
 	go tool -modfile=tools/go.mod staticcheck ./...
 
 bench: build ## compare with other proxies, in less than ten minutes (docs/performance.md)
 	go run ./bench $(BENCHFLAGS)
+
+profile: ## renew cmd/attache/default.pgo, what the compiler optimizes for
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	CGO_ENABLED=0 go build -trimpath -tags profile -ldflags "-X main.profileDir=$$dir" -o $$dir/attache ./cmd/attache && \
+	go run ./bench -attache $$dir/attache -variant '^attache$$' -rounds 8 -run '^((get|post)-h[12]-64|get-h1-256|connect-(full|resumed))$$' && \
+	go tool pprof -proto -output cmd/attache/default.pgo $$dir/*.pprof
 
 microbench: ## run the benchmarks of single functions
 	go test -run '^$$' -bench . -benchmem ./...

@@ -39,8 +39,13 @@ func main() {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		lookup: os.LookupEnv, environ: os.Environ(),
 	}
-	os.Exit(a.execute(context.Background(), os.Args[1:]))
+	code := a.execute(context.Background(), os.Args[1:])
+	atExit()
+	os.Exit(code)
 }
+
+// atExit is what is left to do before the end.
+var atExit = func() {}
 
 // app is what the subcommands share: the world outside, and the flags that all
 // of them take.
