@@ -76,8 +76,9 @@ type buffer struct {
 	large *[]byte // nil: there is none
 }
 
-// How long a large buffer is kept after something has passed.
-const largeFor = time.Second
+// How long a large buffer is kept after something has passed: many tunnels that open at
+// once each need one for the certificates.
+const largeFor = 100 * time.Millisecond
 
 func (b *buffer) bytes() []byte {
 	if b.large != nil {
