@@ -11,13 +11,11 @@ import (
 // which nearly all are, as encoding/json would write it and several times as
 // fast; each request has one. It reports false for any other event.
 func appendPlain(b []byte, e *attache.Event) ([]byte, bool) {
-	for _, text := range [...]string{
-		e.ID, string(e.Kind), e.Tunnel, e.Client, e.Integration, e.Connection, string(e.Decision),
-		string(e.Code), e.Reason, e.Target, e.Method, e.Path, e.Protocol,
-	} {
-		if !isPlain(text) {
-			return b, false
-		}
+	if !isPlain(e.ID) || !isPlain(string(e.Kind)) || !isPlain(e.Tunnel) || !isPlain(e.Client) ||
+		!isPlain(e.Integration) || !isPlain(e.Connection) || !isPlain(string(e.Decision)) ||
+		!isPlain(string(e.Code)) || !isPlain(e.Reason) || !isPlain(e.Target) || !isPlain(e.Method) ||
+		!isPlain(e.Path) || !isPlain(e.Protocol) {
+		return b, false
 	}
 	if !isPlainNumber(e.Duration) || !isPlainNumber(e.Upstream) || e.Time.Year() < 0 || e.Time.Year() > 9999 {
 		return b, false

@@ -47,18 +47,18 @@ func (f *errand) admit(ix *policy.Index, began time.Time, protocol string) bool 
 	return f.x.decision.Action == attache.Inject
 }
 
-// begin starts the exchange and its record, or says that the path is not one.
+// begin starts the exchange and its record, or says that the path is not one. Like all
+// that is marked so, it is not inlined because a tunnel that waits keeps its stack, and
+// there are thousands: 4 KiB are enough only if the callers' frames stay small.
+//
+//go:noinline
 func (f *errand) begin(began time.Time, protocol string) bool {
 	id, path, ok := f.names()
-	f.x = exchange{
-		caller: f.t.caller,
-		proxy:  f.p,
-		target: f.t.target,
-		asked:  attache.Target{Host: f.t.authority},
-		tunnel: f.t,
-		record: &f.record,
-		ctx:    done, // nobody waits here for a token
-	}
+	x := &f.x
+	*x = exchange{}
+	x.caller, x.proxy, x.tunnel, x.record = f.t.caller, f.p, f.t, &f.record
+	x.target, x.asked.Host = f.t.target, f.t.authority
+	x.ctx = done // nobody waits here for a token
 	f.record.restart(f.p.with.Record)
 	e := &f.record.Event
 	e.ID, e.Time, e.Kind = id, began, attache.RequestEvent
@@ -208,6 +208,8 @@ func (f *errand) ask(c *wire.Conn, strips *policy.StripSet) error {
 
 // appendRequest writes the request as the upstream is to see it: without what
 // strip takes out on the ordinary path, and with the credential.
+//
+//go:noinline
 func (f *errand) appendRequest(out []byte, strips *policy.StripSet) []byte {
 	r := &f.request
 	line := len(r.Method) + len(r.Target) + len("  HTTP/1.1\r\n")
@@ -226,6 +228,8 @@ func (f *errand) appendRequest(out []byte, strips *policy.StripSet) []byte {
 }
 
 // readHead reads the head of the final answer, and passes the ones before it on.
+//
+//go:noinline
 func (f *errand) readHead(c *wire.Conn, asked time.Time) error {
 	most := min(bufferSize, f.p.settings.Limits.HeadBytes)
 	last, soon := asked.Add(f.p.settings.Upstream.ResponseTimeout), asked.Add(watchAfter)

@@ -168,13 +168,9 @@ func (x *exchange) admit(ix *policy.Index, method, header string) *problem {
 			return &problem{attache.CodeAuthorityMismatch, "The tunnel is for " + t.authority + "; its SNI, Host, :authority and URLs may name nothing else. Open a tunnel for each host."}
 		}
 	}
-	x.query = policy.Query{
-		Integration: x.integration,
-		Connection:  x.named(header),
-		Target:      x.target,
-		Method:      method,
-		Unmatched:   x.proxy.settings.Unmatched,
-	}
+	q := &x.query // in place, for it is large
+	q.Integration, q.Connection = x.integration, x.named(header)
+	q.Target, q.Method, q.Unmatched = x.target, method, x.proxy.settings.Unmatched
 	x.decision = ix.Decide(x.query)
 	x.record.Decision = x.decision.Action
 	switch x.decision.Action {
