@@ -13,8 +13,8 @@ import (
 // whether its peer has closed it, or has said something since its last answer:
 // that would be taken for the next one (RFC 9112, section 6.3).
 //
-// The look costs nothing, because it takes the place of the first attempt to read
-// the answer, which comes too soon. It is made between two steps of the runtime's
+// The look costs no more than the first attempt to read the answer, which comes too
+// soon, and whose place it takes. It is made between two steps of the runtime's
 // own waiting: interest in the socket is declared before the look, so that
 // nothing which comes after it is missed. It is made once for a connection, and
 // so takes no memory.

@@ -14,6 +14,7 @@ type Conn struct {
 	Reused bool // it has had an exchange before
 
 	gate      *gate
+	heard     bool    // something of this exchange's answer has come
 	dry       bool    // the last read got all that the layer above the gate had made out
 	asking    *asking // nil: there is no way to look
 	ahead     [1]byte
@@ -25,9 +26,10 @@ type Conn struct {
 	after     *Conn
 }
 
-// Ask writes a request, for which c has been lent a buffer. Where c has been used
-// before, the error may be [ErrStale] or [ErrLate]: then nothing was written, and
-// otherwise Ask may wait for the answer to begin, until the deadline of reads.
+// Ask writes a request, for which c has been lent a buffer. After [ErrStale] and
+// [ErrLate], which only a c can give that has been used before, nothing was written.
+// Without an error, such a c may have waited for the answer to begin, until the deadline
+// of reads, which the caller has set.
 func (c *Conn) Ask(request []byte) error {
 	if c.Reused && c.holds() {
 		return ErrStale
@@ -39,10 +41,15 @@ func (c *Conn) Ask(request []byte) error {
 	return c.asking.write(request)
 }
 
-// Read implements [net.Conn].
+// Read implements [net.Conn]. What comes together with a deadline's error is given
+// without it, since who gets that error waits on: crypto/tls says both at once where
+// half an alert follows the data.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.dry = n < len(p)
+	if n > 0 && err != nil && IsTimeout(err) {
+		err = nil
+	}
 	return n, err
 }
 
@@ -73,15 +80,16 @@ func (c *Conn) readHeld(p []byte) (int, error) {
 	return n, err
 }
 
-// Lend gives c a buffer to read into, for the exchange that begins, or a larger one.
-// A head must fit in.
+// Lend gives c a buffer to read into, for the exchange that begins, or a larger one. All
+// heads of the answer must fit in, those before the final one included. The buffer is
+// c's until it is put back or discarded.
 func (c *Conn) Lend(buf []byte) {
 	c.from, c.to = 0, copy(buf, c.buf[c.from:c.to])
 	c.buf = buf
 }
 
-// Untouched reports whether nothing was received since [Conn.Lend].
-func (c *Conn) Untouched() bool { return c.to == 0 }
+// Untouched reports whether nothing of an answer was received in this exchange.
+func (c *Conn) Untouched() bool { return !c.heard }
 
 // ReadHead reads the head of an answer into r, which is good until the body is
 // read. After an error that was a deadline's it may be called again, and after
@@ -112,6 +120,7 @@ func (c *Conn) fill() error {
 	n, err := c.Read(c.buf[c.to:])
 	c.to += n
 	if n > 0 {
+		c.heard = true
 		return nil
 	}
 	if err == io.EOF && c.to > c.from {
@@ -175,7 +184,7 @@ func (b *Body) Trailer() []Field {
 
 // Read implements [io.Reader]. The last piece comes together with [io.EOF]; a body
 // that breaks off ends with another error. It reads at most once from the
-// connection for each piece.
+// connection for each piece, but for framing that comes alone.
 func (b *Body) Read(p []byte) (int, error) {
 	for {
 		if b.ended {

@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -141,6 +142,52 @@ func TestAHeadThatDoesNotComeIsAnError(t *testing.T) {
 		if !errors.Is(err, c.want) || conn.Untouched() != c.untouched {
 			t.Errorf("%s: %v, untouched %v", name, err, conn.Untouched())
 		}
+	}
+}
+
+// late gives its bytes together with the error of a deadline, as crypto/tls does where
+// half an alert follows them.
+type late struct{ net.Conn }
+
+func (l late) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if err == nil {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+func TestBytesThatComeWithADeadlineAreNotLost(t *testing.T) {
+	peer := &scripted{pieces: [][]byte{[]byte("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"), []byte("the "), []byte("body")}}
+	p := &wire.Pool{
+		Dial:       func(context.Context, string) (net.Conn, error) { return peer, nil },
+		Secure:     func(_ context.Context, c net.Conn, _ string) (net.Conn, error) { return late{c}, nil },
+		MaxPerHost: 1,
+	}
+	c, err := p.Get(t.Context(), "a:1", func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Lend(make([]byte, bufferSize))
+	if got := exchange(t, c, "GET"); got.Body != "the body" || got.Err != nil || !got.InStep {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A hint has been heard, also where nothing of it is left in the buffer.
+func TestAHintIsNotForgotten(t *testing.T) {
+	const hint = "HTTP/1.1 103 \r\n\r\n"
+	c := lent(t, &scripted{pieces: [][]byte{[]byte(hint)}}, len(hint))
+	var r wire.Response
+	if err := c.ReadHead(&r); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ReadHead(&r); err != wire.ErrLong {
+		t.Fatal(err)
+	}
+	c.Lend(make([]byte, bufferSize))
+	if c.Untouched() {
+		t.Error("nothing was received")
 	}
 }
 

@@ -29,11 +29,11 @@ type Pool struct {
 	// Secure puts TLS around it. Where it fails, it closes conn. Nil: there is none.
 	Secure func(ctx context.Context, conn net.Conn, authority string) (net.Conn, error)
 
-	MaxPerHost     int           // open connections to one authority
-	MaxIdlePerHost int           // of these, idle ones that are kept
-	MaxIdle        int           // idle ones to all; the one idle for longest goes first
-	IdleTimeout    time.Duration // how long one may be idle
-	Patience       time.Duration // how long to wait for a place among MaxPerHost
+	MaxPerHost     int           // open connections to one authority; 0: there is no place for any
+	MaxIdlePerHost int           // of these, idle ones that are kept; 0: none
+	MaxIdle        int           // idle ones to all; the one idle for longest goes first; 0: none
+	IdleTimeout    time.Duration // how long one may be idle; 0: until Run looks
+	Patience       time.Duration // how long to wait for a place among MaxPerHost; 0: not at all
 
 	mu     sync.Mutex // guards what is below
 	hosts  map[string]*host
@@ -51,7 +51,8 @@ type host struct {
 }
 
 // Get is a connection to the authority: one that was idle, or a new one. Before it
-// waits for that, it calls slow. Give it back with [Pool.Put] or [Pool.Discard]. The
+// waits for that, it calls slow. It is the caller's until exactly one of [Pool.Put],
+// [Pool.Discard] and [Pool.Redial], which are for connections of this pool only. The
 // error is [ErrFull], that of ctx while waiting, or that of Dial or Secure.
 func (p *Pool) Get(ctx context.Context, authority string, slow func()) (*Conn, error) {
 	c, turn := p.take(authority)
@@ -90,7 +91,7 @@ func (p *Pool) Do(ctx context.Context, authority string, call Call) (*Conn, erro
 		if err != nil {
 			return nil, err
 		}
-		err = call.Ask(c)
+		err = p.ask(c, call)
 		if err == ErrStale || err == ErrLate { // there is one idle connection less
 			p.Discard(c)
 			continue
@@ -100,7 +101,7 @@ func (p *Pool) Do(ctx context.Context, authority string, call Call) (*Conn, erro
 			if c, err = p.Redial(ctx, c); err != nil {
 				return nil, err
 			}
-			err = call.Ask(c)
+			err = p.ask(c, call)
 		}
 		if err != nil {
 			p.Discard(c)
@@ -110,13 +111,27 @@ func (p *Pool) Do(ctx context.Context, authority string, call Call) (*Conn, erro
 	}
 }
 
+// ask lets the call ask over c, which is not lost where that panics.
+func (p *Pool) ask(c *Conn, call Call) error {
+	returned := false
+	defer func() {
+		if !returned {
+			p.Discard(c)
+		}
+	}()
+	err := call.Ask(c)
+	returned = true
+	return err
+}
+
 // IsTimeout reports whether the error is that of a deadline.
 func IsTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
 }
 
-// Redial closes c and opens another connection in its place.
+// Redial closes c and opens another connection in its place. Where that fails, the place
+// is somebody else's.
 func (p *Pool) Redial(ctx context.Context, c *Conn) (*Conn, error) {
 	_ = c.Close()
 	return p.dial(ctx, c.authority)
@@ -178,18 +193,21 @@ func (p *Pool) wait(ctx context.Context, authority string, turn chan *Conn) (*Co
 	return nil, err
 }
 
-// dial opens a connection in a place that was taken.
-func (p *Pool) dial(ctx context.Context, authority string) (*Conn, error) {
+// dial opens a connection in a place that was taken, or gives the place to another.
+func (p *Pool) dial(ctx context.Context, authority string) (opened *Conn, err error) {
+	defer func() {
+		if opened == nil { // it may be a panic
+			p.vacate(authority)
+		}
+	}()
 	conn, err := p.Dial(ctx, authority)
 	if err != nil {
-		p.vacate(authority)
 		return nil, err
 	}
 	c := &Conn{gate: &gate{Conn: conn}, authority: authority}
 	c.Conn = c.gate
 	if p.Secure != nil {
 		if c.Conn, err = p.Secure(ctx, c.gate, authority); err != nil {
-			p.vacate(authority)
 			return nil, err
 		}
 	}
@@ -233,7 +251,7 @@ func (p *Pool) Discard(c *Conn) {
 
 // Put takes c back after an exchange that left it in step.
 func (p *Pool) Put(c *Conn) {
-	c.Reused = true
+	c.Reused, c.heard = true, false
 	c.buf, c.from, c.to = nil, 0, 0
 	kept, dropped := p.keep(c)
 	if !kept {

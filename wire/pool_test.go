@@ -286,6 +286,34 @@ func TestRunClosesWhatIsIdleForTooLong(t *testing.T) {
 	})
 }
 
+// Whatever panics, the place is there again for the next one.
+func TestAPanicKeepsNoPlace(t *testing.T) {
+	defect := func() error { panic("a defect") }
+	ask := func(p *wire.Pool, ask func() error) (c *wire.Conn, err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				err = errors.New("it panicked")
+			}
+		}()
+		return p.Do(t.Context(), "a:1", wire.Call{Ask: func(*wire.Conn) error { return ask() }, Slow: func() {}})
+	}
+	d := &dials{}
+	p := newPool(d)
+	p.MaxPerHost, p.Patience = 1, time.Millisecond
+	well := func() error { return nil }
+	if _, err := ask(p, defect); err == nil || d.open() != nil {
+		t.Errorf("after a panic of who asks %v are open: %v", d.open(), err)
+	}
+	d.fail = defect
+	if _, err := ask(p, well); err == nil {
+		t.Error("no panic")
+	}
+	d.fail = nil
+	if _, err := ask(p, well); err != nil {
+		t.Error("the place is lost:", err)
+	}
+}
+
 func TestRedialKeepsThePlace(t *testing.T) {
 	d := &dials{}
 	p := newPool(d)

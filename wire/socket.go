@@ -7,8 +7,9 @@ import (
 )
 
 // Socket is a connection that bounds how long its peer keeps it waiting. On Linux
-// it reads and writes a TCP socket in fewer steps than package net: a deadline
-// costs a timer only where there is something to wait for. It is safe for
+// it reads and writes a TCP socket in fewer steps than package net: a write's deadline
+// costs a timer only where there is something to wait for, and one of reads only where it
+// is another than the last. It is safe for
 // concurrent use, as a [net.Conn] is.
 type Socket struct {
 	net.Conn
@@ -24,7 +25,7 @@ type Socket struct {
 // Patience is how long a [Socket] waits for its peer.
 type Patience struct {
 	Read  time.Duration // for something to come, in each read; 0: until the deadline
-	Write time.Duration // for the bytes of one write to be taken
+	Write time.Duration // for the bytes of one write to be taken; 0: no write waits
 }
 
 // NewSocket is conn with that patience; closed is called after each Close.
