@@ -39,13 +39,8 @@ func main() {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		lookup: os.LookupEnv, environ: os.Environ(),
 	}
-	code := a.execute(context.Background(), os.Args[1:])
-	atExit()
-	os.Exit(code)
+	os.Exit(a.profiled(func() int { return a.execute(context.Background(), os.Args[1:]) }))
 }
-
-// atExit is what is left to do before the end.
-var atExit = func() {}
 
 // app is what the subcommands share: the world outside, and the flags that all
 // of them take.

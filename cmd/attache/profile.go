@@ -13,20 +13,24 @@ import (
 // it has spent its time on; set by the linker. See the Makefile.
 var profileDir string
 
-func init() {
+// profiled runs the command line, which is os.Args.
+func (a *app) profiled(run func() int) int {
 	if len(os.Args) < 2 || os.Args[1] != "serve" {
-		return
+		return run()
 	}
 	f, err := os.Create(filepath.Join(profileDir, fmt.Sprintf("%d.pprof", os.Getpid())))
 	if err == nil {
 		err = pprof.StartCPUProfile(f)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "attache: no profile:", err)
-		os.Exit(exitFailure)
+		a.complain(err)
+		return exitFailure
 	}
-	atExit = func() {
-		pprof.StopCPUProfile()
-		_ = f.Close()
+	code := run()
+	pprof.StopCPUProfile()
+	if err := f.Close(); err != nil {
+		a.complain(err)
+		return exitFailure
 	}
+	return code
 }
