@@ -47,9 +47,11 @@ func (f *errand) admit(ix *policy.Index, began time.Time, protocol string) bool 
 	return f.x.decision.Action == attache.Inject
 }
 
-// begin starts the exchange and its record, or says that the path is not one. Like all
-// that is marked so, it is not inlined because a tunnel that waits keeps its stack, and
-// there are thousands: 4 KiB are enough only if the callers' frames stay small.
+// begin starts the exchange and its record, or says that the path is not one.
+//
+// What is marked go:noinline in this file would be inlined where the profile says that it
+// pays, and make its callers' frames so large that the stack of each tunnel, which it
+// keeps while it waits, took 8 KiB in place of 4 (make bench BENCHFLAGS='-run idle').
 //
 //go:noinline
 func (f *errand) begin(began time.Time, protocol string) bool {
@@ -126,8 +128,8 @@ func methodName(b []byte) string {
 const watchAfter = 50 * time.Millisecond
 
 // fetch sends the request that was admitted, and reads the head of its answer. The
-// client is to be told the problem, where there is one. Where it says no, nothing
-// was sent, and somebody else has to.
+// client is to be told the problem, where there is one. Where it says no, no answer was
+// taken, and somebody else has to send it.
 func (f *errand) fetch(strips *policy.StripSet) (*wire.Conn, *problem, bool) {
 	began := time.Now()
 	c, err := f.send(strips)
@@ -158,10 +160,14 @@ func (f *errand) send(strips *policy.StripSet) (*wire.Conn, error) {
 	return f.p.upstream.relays.Do(f.ctx, f.t.authority, wire.Call{
 		Ask: func(c *wire.Conn) error {
 			f.x.connected = true
+			answered := false
+			defer func() {
+				if !answered {
+					f.unbound() // it is the pool's again, also after a panic
+				}
+			}()
 			err := f.ask(c, strips)
-			if err != nil {
-				f.unbound() // it is the pool's again
-			}
+			answered = err == nil
 			return err
 		},
 		Repeatable: f.request.Length == 0 && isRepeatable(f.record.Method),
@@ -232,7 +238,7 @@ func (f *errand) appendRequest(out []byte, strips *policy.StripSet) []byte {
 //go:noinline
 func (f *errand) readHead(c *wire.Conn, asked time.Time) error {
 	most := min(bufferSize, f.p.settings.Limits.HeadBytes)
-	last, soon := asked.Add(f.p.settings.Upstream.ResponseTimeout), asked.Add(watchAfter)
+	last, patient := asked.Add(f.p.settings.Upstream.ResponseTimeout), false
 	for {
 		err := c.ReadHead(&f.response)
 		switch status := f.response.Status; {
@@ -243,9 +249,9 @@ func (f *errand) readHead(c *wire.Conn, asked time.Time) error {
 			f.slow()
 			f.bound(c, last)
 			return f.parseOdd(c)
-		case wire.IsTimeout(err) && soon != last:
+		case wire.IsTimeout(err) && !patient:
 			f.slow()
-			soon = last
+			patient = true
 			f.bound(c, last)
 		case err != nil:
 			return err

@@ -51,7 +51,7 @@ func strip(r *http.Request, strips *policy.StripSet, cookies bool) {
 }
 
 // inject gives the request its credential. This and [appendCredential] are the
-// injector: the one place of the data plane where a secret is exposed.
+// injector: the one place of the data plane where a credential is exposed.
 func inject(h http.Header, d attache.Decision) {
 	h[d.Header] = []string{d.Value.Expose()}
 }

@@ -27,7 +27,7 @@ import (
 // to us by the client, see [h2Room]; and to the client by the server, which does not
 // see the bodies of the fast path, so that those are granted anew here.
 //
-// Locks are taken in this order: reading or writing, then mu, then a stream's
+// Locks are taken in this order: reading, then writing, then mu, then a stream's
 // watch.
 type h2Conn struct {
 	// Of the client, decrypted. Every Write is of whole frames, and of a header block

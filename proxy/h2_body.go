@@ -160,7 +160,7 @@ func (s *h2Stream) awaitBody() *problem {
 	defer wait.end()
 	for before := s.request.Length; ; {
 		s.conn.repay()
-		lacks, ended := s.rest()
+		lacks, ended := s.missing()
 		s.record.in.Store(s.request.Length - lacks)
 		switch {
 		case ended && lacks == 0:
@@ -182,19 +182,21 @@ func (s *h2Stream) awaitBody() *problem {
 }
 
 // readBody waits for the body, and asks again whether the request may be sent: that
-// may have changed meanwhile.
+// may have changed meanwhile. The event is that of the second decision.
 func (s *h2Stream) readBody() bool {
 	if why := s.awaitBody(); why != nil {
 		s.conn.awaitSettings(s.ctx)
 		s.fail(*why)
 		s.conn.repay()
-		if _, ended := s.rest(); !ended { // it need not go on
+		if _, ended := s.missing(); !ended { // it need not go on
 			_ = s.write(wire.AppendReset(nil, s.id, wire.CodeNone))
 		}
 		return false
 	}
+	began, protocol := s.record.Time, s.record.Protocol
+	s.record.drop()
 	ix := s.p.with.Index()
-	if !s.admit(ix, s.record.Time, s.record.Protocol) {
+	if !s.admit(ix, began, protocol) {
 		s.record.drop()
 		s.conn.awaitSettings(s.ctx)
 		s.detour()
@@ -204,8 +206,8 @@ func (s *h2Stream) readBody() bool {
 	return true
 }
 
-// rest is how much of the body is not there, and whether nothing more comes.
-func (s *h2Stream) rest() (lacks int64, ended bool) {
+// missing is how much of the body is not there, and whether nothing more comes.
+func (s *h2Stream) missing() (lacks int64, ended bool) {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	return s.lacks, s.ended

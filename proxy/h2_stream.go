@@ -36,7 +36,7 @@ var noWatch = func() chan struct{} {
 
 // take begins a stream with the fields that were read, where they are a plain
 // request that gets a credential. Otherwise nothing has happened.
-func (c *h2Conn) take(h wire.FrameHead) bool {
+func (c *h2Conn) take(h wire.FrameHead) (taken bool) {
 	began, ended := time.Now(), h.Flags&wire.FlagEndStream != 0
 	if c.listed > c.maxList || c.t.isDraining() || !ended && !c.maySend() {
 		return false
@@ -45,15 +45,22 @@ func (c *h2Conn) take(h wire.FrameHead) bool {
 	if s == nil {
 		return false
 	}
+	defer func() {
+		if !taken {
+			s.retire()
+		}
+	}()
 	ix := c.p.with.Index()
 	if c.p.upstream.only2.has(c.t.authority) || !s.parse(c, ended) || !s.admit(ix, began, "HTTP/2.0") || !c.p.beginRelay() {
-		s.retire()
 		return false
 	}
+	defer func() {
+		if !taken {
+			c.p.endRelay()
+		}
+	}()
 	s.strips = ix.Strips(s.x.integration)
 	if !c.register(s, h.Stream, ended) {
-		c.p.endRelay()
-		s.retire()
 		return false
 	}
 	if !ended {
@@ -247,7 +254,7 @@ func (s *h2Stream) reset(code wire.Code) {
 func (s *h2Stream) detour() {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
-	c := &wire.Conn{Conn: ours}
+	c := &wire.Conn{Conn: ours} // of no pool, so it is not given back
 	s.bound(c, time.Now().Add(s.p.upstream.read))
 	defer s.unbound()
 	if !s.p.tunnels.give(&detour{theirs, s.t}) {

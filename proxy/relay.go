@@ -21,8 +21,8 @@ import (
 // Any other request (large, slow to arrive, denied, not ready to be sent) is given,
 // unread, to the inner server, and the next one comes back; with a head that is odd,
 // or where the upstream speaks HTTP/2 alone, the rest of the tunnel goes with it. So
-// there is nothing that only the fast path can do, and no answer to a client but an
-// upstream's that it has to know.
+// there is nothing that only the fast path can do, and no answer to a client that it has
+// to know but an upstream's, and that there is none (fail).
 type relay struct {
 	errand
 	conn  net.Conn  // what the client sends in the tunnel, decrypted
@@ -82,6 +82,7 @@ func (f *relay) contain() {
 	if v := recover(); v != nil {
 		f.p.panicked("a tunnel", v)
 		_ = f.conn.Close()
+		f.stopWatch(f.conn)
 		f.letGo()
 		if f.workspace != nil && f.record.emit != nil {
 			f.record.finish()
@@ -114,8 +115,8 @@ func (f *relay) rest(until time.Time) bool {
 	if !f.t.rest(until) {
 		return false
 	}
-	runtime.Gosched() // when the others have had their turn, it may be there
-	n, err := f.conn.Read(f.first[:])
+	runtime.Gosched()                               // when the others have had their turn, it may be there
+	n, err := f.conn.Read(f.first[:len(f.first)-1]) // a watch may read one more
 	if !f.t.wake() || err != nil && n == 0 {
 		return false
 	}
@@ -182,19 +183,6 @@ func (f *relay) serve() outcome {
 
 // receive reads the head, and the body where there is one.
 func (f *relay) receive(deadline time.Time) outcome {
-	bounded := false
-	more := func(until time.Time) error {
-		if !bounded {
-			_ = f.conn.SetReadDeadline(until)
-			bounded = true
-		}
-		n, err := f.conn.Read(f.room())
-		f.in = f.in[:len(f.in)+n]
-		if n > 0 {
-			return nil
-		}
-		return err
-	}
 	for {
 		n, err := f.request.Parse(f.in)
 		if f.size = n; err == nil {
@@ -203,7 +191,7 @@ func (f *relay) receive(deadline time.Time) outcome {
 		if err == wire.ErrOdd || len(f.in) >= bufferSize-1 {
 			return other
 		}
-		if more(deadline) != nil {
+		if f.more(deadline) != nil {
 			return over // as net/http has it: to half a head there is no answer
 		}
 	}
@@ -215,12 +203,24 @@ func (f *relay) receive(deadline time.Time) outcome {
 		f.request.Length > int64(bufferSize-1-f.size) || !f.t.isNamed(f.request.Host) {
 		return lent
 	}
-	bounded = false
-	f.hold(f.length())
-	for len(f.in) < f.length() {
-		if more(time.Now().Add(bodyWait)) != nil {
-			return lent
+	if len(f.in) < f.length() {
+		f.hold(f.length())
+		for until := time.Now().Add(bodyWait); len(f.in) < f.length(); {
+			if f.more(until) != nil {
+				return lent
+			}
 		}
 	}
 	return next
+}
+
+// more reads more of the request, until the deadline.
+func (f *relay) more(until time.Time) error {
+	_ = f.conn.SetReadDeadline(until)
+	n, err := f.conn.Read(f.room())
+	f.in = f.in[:len(f.in)+n]
+	if n > 0 {
+		return nil
+	}
+	return err
 }

@@ -171,12 +171,18 @@ func (f *relay) fail(why problem) outcome {
 		return over
 	}
 	f.record.Status = resp.StatusCode
+	resp.Close = f.t.isDraining()
 	var b bytes.Buffer
 	_ = resp.Write(&b) // to memory
 	if _, err := f.conn.Write(b.Bytes()); err != nil {
 		return over
 	}
-	f.record.out.Add(resp.ContentLength)
+	if f.record.Method != http.MethodHead {
+		f.record.out.Add(resp.ContentLength)
+	}
+	if resp.Close {
+		return over
+	}
 	f.unwatch()
 	return next
 }

@@ -463,9 +463,9 @@ func (x *exchange) Write(b []byte) (int, error) {
 
 // ReadFrom implements [io.ReaderFrom], with a buffer that is used again.
 func (x *exchange) ReadFrom(body io.Reader) (int64, error) {
-	buf, _ := buffers.Get().(*[]byte)
+	buf, _ := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{x}, body, *buf)
+	return io.CopyBuffer(struct{ io.Writer }{x}, body, buf[:])
 }
 
 // Flush implements [http.Flusher].

@@ -43,7 +43,7 @@ func (s *splicing) pass(dst io.WriteCloser, src stream) bool {
 	var b buffer
 	defer b.shrink()
 	for {
-		_ = src.SetReadDeadline(time.Now().Add(b.patience(s.idle)))
+		_ = src.SetReadDeadline(wire.Lenient(time.Now(), b.patience(s.idle)))
 		n, err := src.Read(b.bytes())
 		if n > 0 {
 			s.moved.Store(time.Now().UnixNano())
@@ -73,7 +73,7 @@ func (s *splicing) pass(dst io.WriteCloser, src stream) bool {
 // quiet for most of the time. Its zero value is ready.
 type buffer struct {
 	small [1024]byte
-	large *[]byte // nil: there is none
+	large *[bufferSize]byte // nil: there is none
 }
 
 // How long a large buffer is kept after something has passed: many tunnels that open at
@@ -82,7 +82,7 @@ const largeFor = 100 * time.Millisecond
 
 func (b *buffer) bytes() []byte {
 	if b.large != nil {
-		return *b.large
+		return b.large[:]
 	}
 	return b.small[:]
 }
@@ -96,7 +96,7 @@ func (b *buffer) patience(idle time.Duration) time.Duration {
 
 func (b *buffer) grow() {
 	if b.large == nil {
-		b.large, _ = buffers.Get().(*[]byte)
+		b.large, _ = buffers.Get().(*[bufferSize]byte)
 	}
 }
 
@@ -133,11 +133,6 @@ func (c *counted) Write(b []byte) (int, error) {
 
 // CloseWrite passes a half-close on.
 func (c *counted) CloseWrite() error { return closeWrite(c.Conn) }
-
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, 32<<10)
-	return &b
-}}
 
 // closeWrite tells the peer of c that no more will come; where c cannot say so
 // alone, it is closed.

@@ -227,8 +227,8 @@ func (u *upstream) dialRelay(ctx context.Context, addr string) (net.Conn, error)
 	return u.dial(ctx, target)
 }
 
-// secureRelay makes it a secure one, for HTTP/1.1 alone, which is what the client
-// of a relay speaks.
+// secureRelay makes it a secure one, for HTTP/1.1 alone, whose heads the fast path
+// writes.
 func (u *upstream) secureRelay(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
 	c := u.tls.Clone()
 	c.ServerName, _, _ = net.SplitHostPort(addr)

@@ -25,7 +25,8 @@ type watch struct {
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
-// startWatch begins to read from the client. What it reads is kept for later.
+// startWatch begins to read from the client. What it reads is kept for later. Who starts
+// it stops it, before the tunnel ends.
 func (w *watch) startWatch(client net.Conn, left context.CancelFunc) {
 	if w.watcher != nil {
 		return
@@ -61,7 +62,8 @@ func (w *watch) hasLeft() bool {
 	return w.gone
 }
 
-// stopWatch ends the goroutine, and returns what it read.
+// stopWatch ends the goroutine, and returns what it read. Who reads next sets a deadline:
+// this leaves one that is over.
 func (w *watch) stopWatch(client net.Conn) []byte {
 	if w.watcher == nil {
 		return nil

@@ -11,9 +11,11 @@ import (
 //
 // Its buffers are small at first, because most requests and answers are, and what is
 // touched for one request is gone from the processor's cache until the next one of
-// the tunnel. What is longer moves to large ones.
+// the tunnel. What is longer moves to large ones. Nothing is written any more to a buffer
+// that was moved out of until the workspace is released, because what was parsed in it
+// stays there: request.Fields, and response.Fields until the body is read.
 type workspace struct {
-	in       []byte // what the client sent: a request, and perhaps more
+	in       []byte // what the client sent: a request, and perhaps more; at first it may be relay.first
 	out      []byte // what is to be sent, either way
 	from     []byte // what the upstream sent
 	x        exchange
@@ -30,8 +32,8 @@ type workspace struct {
 	}
 }
 
-// bufferSize bounds each of a workspace's buffers: a request on the fast path fits in,
-// head and body.
+// bufferSize bounds each of a workspace's buffers, and is that of all large ones: a
+// request on the fast path fits in, head and body.
 const bufferSize = 32 << 10
 
 var (
@@ -40,12 +42,13 @@ var (
 		w.shrink()
 		return w
 	}}
-	largeBuffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }} // large ones
 )
 
 func (f *errand) prepare() { f.workspace, _ = workspaces.Get().(*workspace) }
 
 func (f *errand) release() {
+	f.record.drop()                 // of a request that nobody has taken
 	f.x, f.parsed = exchange{}, nil // they hold the tunnel
 	f.shrink()
 	workspaces.Put(f.workspace)
@@ -53,8 +56,12 @@ func (f *errand) release() {
 }
 
 func (w *workspace) shrink() {
+	if len(w.large) > 0 { // these are others' now
+		clear(w.request.Fields[:cap(w.request.Fields)])
+		clear(w.response.Fields[:cap(w.response.Fields)])
+	}
 	for _, b := range w.large {
-		largeBuffers.Put(b)
+		buffers.Put(b)
 	}
 	w.large = w.large[:0]
 	w.in, w.out, w.from = w.small.in[:0], w.small.out[:0], w.small.from[:]
@@ -62,7 +69,7 @@ func (w *workspace) shrink() {
 
 // enlarge moves b to a large buffer. What was made of it stays where it is.
 func (w *workspace) enlarge(b []byte) []byte {
-	large, _ := largeBuffers.Get().(*[bufferSize]byte)
+	large, _ := buffers.Get().(*[bufferSize]byte)
 	w.large = append(w.large, large)
 	return append(large[:0], b...)
 }
