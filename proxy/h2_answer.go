@@ -120,7 +120,7 @@ func (s *h2Stream) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
 			if err := s.write(out); err != nil {
 				return nil, err
 			}
-			out = s.out[:0]
+			out = s.spacious(s.out[:0], int64(wire.FrameHeadSize+piece)) // a long head has one of its own
 		}
 		at, from := len(out), len(out)+wire.FrameHeadSize
 		n, err := s.read(c, b, out[from:from+piece])
