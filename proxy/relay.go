@@ -115,8 +115,9 @@ func (f *relay) rest(until time.Time) bool {
 	if !f.t.rest(until) {
 		return false
 	}
-	runtime.Gosched()                               // when the others have had their turn, it may be there
-	n, err := f.conn.Read(f.first[:len(f.first)-1]) // a watch may read one more
+	// When the others have had their turn, it may be there. A watch may read one byte more.
+	runtime.Gosched()
+	n, err := f.conn.Read(f.first[:len(f.first)-1])
 	if !f.t.wake() || err != nil && n == 0 {
 		return false
 	}
