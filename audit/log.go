@@ -65,6 +65,7 @@ type Log struct {
 
 	mu       sync.Mutex // guards what is below; never held while writing
 	waiting  []byte
+	plain    plain
 	line     bytes.Buffer
 	encoder  *json.Encoder // into line
 	limiters map[attache.Code]*rate.Limiter
@@ -128,8 +129,8 @@ func (l *Log) allow(c attache.Code) bool {
 }
 
 func (l *Log) enqueueEvent(e *attache.Event) error {
-	var plain bool
-	if l.waiting, plain = appendPlain(l.waiting, e); plain {
+	var ok bool
+	if l.waiting, ok = l.plain.append(l.waiting, e); ok {
 		return nil
 	}
 	return l.enqueue(e)

@@ -35,10 +35,11 @@ func fill(t *rapid.T, e *attache.Event) {
 }
 
 func TestAPlainEventIsWrittenAsEncodingJSONWrites(t *testing.T) {
+	var p plain
 	rapid.Check(t, func(rt *rapid.T) {
 		var e attache.Event
 		fill(rt, &e)
-		got, ok := appendPlain(nil, &e)
+		got, ok := p.append(nil, &e)
 		if !ok {
 			return
 		}
@@ -63,11 +64,11 @@ func TestOrdinaryEventsArePlain(t *testing.T) {
 		ID: "0a1b2c3d-7", Time: time.Now(), Kind: attache.RequestEvent, Integration: "bot", Decision: attache.Inject,
 		Target: "https://api.example.com", Method: "GET", Path: "/a/b?", Status: 200, Duration: 0.0012, Upstream: 0.001,
 	}
-	if _, ok := appendPlain(nil, &e); !ok {
+	if _, ok := new(plain).append(nil, &e); !ok {
 		t.Error("it is not plain")
 	}
 	e.Path = "/\x1b[2J"
-	if line, ok := appendPlain(nil, &e); ok {
+	if line, ok := new(plain).append(nil, &e); ok {
 		t.Errorf("a terminal is driven by %q", line)
 	}
 }
@@ -80,9 +81,10 @@ func BenchmarkLine(b *testing.B) {
 	}
 	b.Run("plain", func(b *testing.B) {
 		b.ReportAllocs()
+		var p plain
 		var line []byte
 		for b.Loop() {
-			line, _ = appendPlain(line[:0], &e)
+			line, _ = p.append(line[:0], &e)
 		}
 	})
 	b.Run("encoding/json", func(b *testing.B) {
