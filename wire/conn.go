@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net"
-	"time"
 )
 
 // Conn is an upstream connection out of a [Pool]. It is for one exchange at a
@@ -21,7 +20,7 @@ type Conn struct {
 	buf       []byte // lent for the exchange
 	from, to  int    // what of buf was read and not used
 	authority string
-	idleSince time.Time
+	idleSince int   // a tick of the pool
 	before    *Conn // in the pool's order of idleness
 	after     *Conn
 }

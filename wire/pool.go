@@ -32,7 +32,7 @@ type Pool struct {
 	MaxPerHost     int           // open connections to one authority; 0: there is no place for any
 	MaxIdlePerHost int           // of these, idle ones that are kept; 0: none
 	MaxIdle        int           // idle ones to all; the one idle for longest goes first; 0: none
-	IdleTimeout    time.Duration // how long one may be idle; 0: until Run looks
+	IdleTimeout    time.Duration // how long one may be idle, and up to a quarter of it more
 	Patience       time.Duration // how long to wait for a place among MaxPerHost; 0: not at all
 
 	mu     sync.Mutex // guards what is below
@@ -40,6 +40,7 @@ type Pool struct {
 	idle   int
 	oldest *Conn // the idle ones, in order
 	newest *Conn
+	ticks  int // of Run, four in the IdleTimeout: what the idle ones' age is counted in
 	closed bool
 }
 
@@ -283,7 +284,7 @@ func (p *Pool) keep(c *Conn) (kept bool, dropped *Conn) {
 
 // link adds c to the idle ones, as the newest.
 func (p *Pool) link(h *host, c *Conn) {
-	c.idleSince = time.Now()
+	c.idleSince = p.ticks
 	c.before, c.after = p.newest, nil
 	if p.newest != nil {
 		p.newest.after = c
@@ -327,34 +328,38 @@ func (p *Pool) drop() *Conn {
 // Run closes connections that have been idle for too long, until ctx ends; then
 // all that are idle, and from then on each that is given back.
 func (p *Pool) Run(ctx context.Context) {
-	tick := time.NewTicker(max(p.IdleTimeout/4, time.Millisecond))
+	const quarters = 4
+	tick := time.NewTicker(max(p.IdleTimeout/quarters, time.Millisecond))
 	defer tick.Stop()
-	for {
+	for ended := false; !ended; {
 		select {
-		case now := <-tick.C:
-			p.sweep(now.Add(-p.IdleTimeout))
+		case <-tick.C:
 		case <-ctx.Done():
-			p.mu.Lock()
-			p.closed = true
-			p.mu.Unlock()
-			p.sweep(time.Now())
-			return
+			ended = true
 		}
+		p.mu.Lock()
+		p.ticks++
+		then := p.ticks - quarters - 1 // it may have become idle just before the next tick
+		if ended {
+			p.closed, then = true, p.ticks
+		}
+		p.mu.Unlock()
+		p.sweep(then)
 	}
 }
 
-// sweep closes those that are idle since then or before.
-func (p *Pool) sweep(then time.Time) {
+// sweep closes those that are idle since that tick or before.
+func (p *Pool) sweep(then int) {
 	for c := p.idleSince(then); c != nil; c = p.idleSince(then) {
 		_ = c.Close()
 	}
 }
 
-// idleSince takes out one that is idle since then or before.
-func (p *Pool) idleSince(then time.Time) *Conn {
+// idleSince takes out one that is idle since that tick or before.
+func (p *Pool) idleSince(then int) *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.oldest == nil || p.oldest.idleSince.After(then) {
+	if p.oldest == nil || p.oldest.idleSince > then {
 		return nil
 	}
 	return p.drop()

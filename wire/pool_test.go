@@ -255,7 +255,7 @@ func TestRunClosesWhatIsIdleForTooLong(t *testing.T) {
 		p.Put(all[0])
 		<-time.After(p.IdleTimeout / 2)
 		p.Put(all[1])
-		<-time.After(p.IdleTimeout/2 + p.IdleTimeout/4)
+		<-time.After(p.IdleTimeout/2 + p.IdleTimeout/4 + 1)
 		if got := d.open(); !slices.Equal(got, []int{2, 3, 4}) {
 			t.Errorf("open are %v", got)
 		}

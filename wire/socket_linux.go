@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 )
 
@@ -18,15 +17,14 @@ type transfer struct {
 	in, out half
 }
 
-// half is one direction. What it hands to package net is made once, and so takes
-// no memory for each call.
+// half is one direction, and who reads or writes has it alone. What it hands to
+// package net is made once, and so takes no memory for each call.
 type half struct {
-	sync.Mutex // held by who reads, or writes
-	step       func(fd uintptr) (done bool)
-	b          []byte
-	n          int
-	errno      syscall.Errno
-	waits      bool
+	step  func(fd uintptr) (done bool)
+	b     []byte
+	n     int
+	errno syscall.Errno
+	waits bool
 }
 
 func (s *Socket) start() {
@@ -48,8 +46,6 @@ func (s *Socket) read(b []byte) (int, error) {
 		return 0, nil
 	}
 	h := &s.in
-	h.Lock()
-	defer h.Unlock()
 	h.b, h.n, h.errno = b, 0, 0
 	err := s.raw.Read(h.step)
 	h.b = nil
@@ -72,8 +68,6 @@ func (s *Socket) readStep(fd uintptr) bool {
 
 func (s *Socket) write(b []byte) (int, error) {
 	h := &s.out
-	h.Lock()
-	defer h.Unlock()
 	h.b, h.n, h.errno = b, 0, 0
 	err := s.raw.Write(h.step)
 	h.b = nil
