@@ -23,6 +23,7 @@ type errand struct {
 	t    *tunnel
 	ctx  context.Context // ends when the client leaves, or the proxy
 	end  context.CancelFunc
+	now  time.Time    // as it was after the last wait: to ask for it costs as much as to decide
 	slow func()       // begins to watch the client
 	hint func() error // passes on an answer that is not the final one
 	watch
@@ -40,7 +41,7 @@ func (t *tunnel) isNamed(host []byte) bool {
 // admit begins the exchange and its record, and says whether the fast path may have
 // it: what is denied or not ready to be sent is the ordinary path's.
 func (f *errand) admit(ix *policy.Index, began time.Time, protocol string) bool {
-	if !f.begin(began, protocol) || f.x.admit(ix, methodName(f.request.Method), f.field("attache-connection")) != nil {
+	if !f.begin(began, protocol) || f.x.admit(ix, f.now, methodName(f.request.Method), f.field("attache-connection")) != nil {
 		return false
 	}
 	f.x.ctx = f.ctx
@@ -66,7 +67,7 @@ func (f *errand) begin(began time.Time, protocol string) bool {
 	e.ID, e.Time, e.Kind = id, began, attache.RequestEvent
 	e.Tunnel, e.Client, e.Integration = f.t.record.ID, f.t.record.Client, f.t.integration
 	e.Target, e.Method, e.Path, e.Protocol = f.t.origin, methodName(f.request.Method), path, protocol
-	f.record.in.Store(f.request.Length)
+	e.BytesIn = f.request.Length
 	return ok
 }
 
@@ -131,7 +132,7 @@ const watchAfter = 50 * time.Millisecond
 // client is to be told the problem, where there is one. Where it says no, no answer was
 // taken, and somebody else has to send it.
 func (f *errand) fetch(strips *policy.StripSet) (*wire.Conn, *problem, bool) {
-	began := time.Now()
+	began := f.now
 	c, err := f.send(strips)
 	if errors.Is(err, errOtherProtocol) {
 		f.p.upstream.only2.add(f.t.authority)
@@ -189,6 +190,7 @@ func (f *errand) refused(c *wire.Conn, strips *policy.StripSet) (*wire.Conn, err
 	if f.x.fresh(used) != nil || f.x.generation == used {
 		return c, nil
 	}
+	f.now = time.Now()
 	f.discard(c)
 	return f.send(strips)
 }
@@ -197,19 +199,21 @@ func (f *errand) ask(c *wire.Conn, strips *policy.StripSet) error {
 	c.Lend(f.from[:min(len(f.from), f.p.settings.Limits.HeadBytes)])
 	f.parsed = nil
 	f.out = f.appendRequest(f.spacious(f.out[:0], int64(f.length())), strips)
-	now := time.Now()
-	f.bound(c, wire.Lenient(now, watchAfter))
+	if f.watcher != nil { // there was something to wait for
+		f.now = time.Now()
+	}
+	f.bound(c, wire.Lenient(f.now, watchAfter))
 	err := c.Ask(f.out)
 	if err == wire.ErrLate { // the machine is busy
 		f.slow()
-		now = time.Now()
-		f.bound(c, now.Add(f.p.settings.Upstream.ResponseTimeout))
+		f.now = time.Now()
+		f.bound(c, f.now.Add(f.p.settings.Upstream.ResponseTimeout))
 		err = c.Ask(f.out)
 	}
 	if err != nil {
 		return err
 	}
-	return f.readHead(c, now)
+	return f.readHead(c)
 }
 
 // appendRequest writes the request as the upstream is to see it: without what
@@ -236,9 +240,9 @@ func (f *errand) appendRequest(out []byte, strips *policy.StripSet) []byte {
 // readHead reads the head of the final answer, and passes the ones before it on.
 //
 //go:noinline
-func (f *errand) readHead(c *wire.Conn, asked time.Time) error {
+func (f *errand) readHead(c *wire.Conn) error {
 	most := min(bufferSize, f.p.settings.Limits.HeadBytes)
-	last, patient := asked.Add(f.p.settings.Upstream.ResponseTimeout), false
+	last, patient := f.now.Add(f.p.settings.Upstream.ResponseTimeout), false
 	for {
 		err := c.ReadHead(&f.response)
 		switch status := f.response.Status; {

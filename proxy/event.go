@@ -42,49 +42,68 @@ func (i ids) append(b []byte) []byte {
 
 // record is the event of one CONNECT or one request while it is being written.
 // Whoever begins one defers its finish, so that an early return cannot skip it.
+// It is for one goroutine, but for in and out. It has no lock, because on the fast path
+// each one would be felt.
 type record struct {
 	attache.Event
-	in, out atomic.Int64 // bytes from and to the client
-	emit    func(*attache.Event)
-
-	mu       sync.Mutex // guards finished, and Event against finish
+	in, out  atomic.Int64 // bytes from and to the client, besides those that Event has already
+	emit     func(*attache.Event)
 	finished bool
 }
 
-// begin starts the record of r.
-func (p *Proxy) begin(kind attache.EventKind, r *http.Request) *record {
+// sharedRecord is the record of a CONNECT that is open: whoever closes the tunnel
+// finishes it, while another goroutine may find out what went wrong.
+type sharedRecord struct {
+	mu sync.Mutex // guards what follows, but for in and out
+	record
+}
+
+// finish is as for a record.
+func (r *sharedRecord) finish() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.record.finish()
+}
+
+// failed is as for a record.
+func (r *sharedRecord) failed(why problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.record.failed(why)
+}
+
+// refused notes that a policy refused what the tunnel was opened for.
+func (r *sharedRecord) refused(why problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Decision, r.Reason = attache.Deny, why.detail
+}
+
+// begin starts the record of r, which is new.
+func (p *Proxy) begin(rec *record, kind attache.EventKind, r *http.Request) *record {
 	client, _, _ := net.SplitHostPort(r.RemoteAddr)
-	return &record{
-		Event: attache.Event{
-			ID:       p.ids.next(),
-			Time:     time.Now(),
-			Kind:     kind,
-			Client:   client,
-			Method:   clip(r.Method, 64),
-			Path:     clip(r.URL.Path, maxPath),
-			Protocol: r.Proto,
-		},
-		emit: p.with.Record,
+	rec.Event = attache.Event{
+		ID:       p.ids.next(),
+		Time:     time.Now(),
+		Kind:     kind,
+		Client:   client,
+		Method:   clip(r.Method, 64),
+		Path:     clip(r.URL.Path, maxPath),
+		Protocol: r.Proto,
 	}
+	rec.emit = p.with.Record
+	return rec
 }
 
 // restart makes r the record of another request, whose event is empty. The one
-// before must have ended.
+// before must have ended, and have counted nothing in in and out.
 func (r *record) restart(emit func(*attache.Event)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.Event, r.emit, r.finished = attache.Event{}, emit, false
-	r.in.Store(0)
-	r.out.Store(0)
 }
 
 // drop ends a record without its event, because another has been begun for the
 // same request.
-func (r *record) drop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.finished = true
-}
+func (r *record) drop() { r.finished = true }
 
 // maxPath is how much of a path is kept, in bytes.
 const maxPath = 1024
@@ -97,30 +116,23 @@ func clip(s string, most int) string {
 	return s[:most] + "…"
 }
 
-// finish emits the event, the first time that it is called.
-func (r *record) finish() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.finished {
-		return
+// finish emits the event, the first time that it is called, and returns the time.
+func (r *record) finish() time.Time {
+	took := time.Since(r.Time)
+	if !r.finished {
+		r.finished = true
+		r.BytesIn += r.in.Load()
+		r.BytesOut += r.out.Load()
+		r.Duration = took.Seconds()
+		r.emit(&r.Event)
 	}
-	r.finished = true
-	r.BytesIn, r.BytesOut = r.in.Load(), r.out.Load()
-	r.Duration = time.Since(r.Time).Seconds()
-	r.emit(&r.Event)
+	return r.Time.Add(took)
 }
 
 // denied notes why the proxy itself answered.
 func (r *record) denied(why problem) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.Decision, r.Code, r.Reason = attache.Deny, why.code, why.detail
 }
 
-// failed notes what went wrong after the decision. A tunnel may be closed, and
-// so finished, by another goroutine while its own finds that out.
-func (r *record) failed(why problem) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.Code, r.Reason = why.code, why.detail
-}
+// failed notes what went wrong after the decision.
+func (r *record) failed(why problem) { r.Code, r.Reason = why.code, why.detail }

@@ -70,10 +70,10 @@ func identify(ix *policy.Index, h http.Header) (caller, *problem) {
 	return caller{token.Integration, connection, hash}, nil
 }
 
-// stillValid tells whether the caller's token has not been revoked since.
-func (c caller) stillValid(ix *policy.Index) bool {
+// stillValid tells whether the caller's token has not been revoked since, nor run out.
+func (c caller) stillValid(ix *policy.Index, now time.Time) bool {
 	token, ok := ix.AccessToken(c.token)
-	return ok && token.Integration == c.integration && !token.Expired(time.Now())
+	return ok && token.Integration == c.integration && !token.Expired(now)
 }
 
 // connectionHeader is how a request names the connection that it wants.
@@ -102,7 +102,7 @@ func (p *Proxy) guard(w http.ResponseWriter, r *http.Request) {
 	case r.URL.IsAbs():
 		p.guardPlain(w, r)
 	default:
-		record := p.begin(attache.RequestEvent, r)
+		record := p.begin(new(record), attache.RequestEvent, r)
 		defer record.finish()
 		why := problem{attache.CodeBadRequest, "This is a proxy, not a web server: set HTTPS_PROXY to its address. `attache run -- COMMAND` does it for one command."}
 		record.denied(why)
@@ -114,7 +114,8 @@ func (p *Proxy) guard(w http.ResponseWriter, r *http.Request) {
 // guardConnect settles who calls and where to, decides what kind of tunnel it
 // will be, and lets goproxy open it.
 func (p *Proxy) guardConnect(w http.ResponseWriter, r *http.Request) {
-	t := &tunnel{record: p.begin(attache.ConnectEvent, r)}
+	t := new(tunnel)
+	p.begin(&t.record.record, attache.ConnectEvent, r)
 	defer func() {
 		if t.Conn == nil { // refused: there is no tunnel whose end would finish it
 			t.record.finish()
@@ -161,7 +162,7 @@ func (p *Proxy) guardConnect(w http.ResponseWriter, r *http.Request) {
 // guardPlain lets a request for an http URL through to goproxy, where it will
 // be forwarded without a credential or refused.
 func (p *Proxy) guardPlain(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{record: p.begin(attache.RequestEvent, r), proxy: p, client: w}
+	x := &exchange{record: p.begin(new(record), attache.RequestEvent, r), proxy: p, client: w}
 	defer x.record.finish()
 
 	who, why := identify(p.with.Index(), r.Header)

@@ -124,7 +124,7 @@ func (s *h2Stream) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
 		}
 		at, from := len(out), len(out)+wire.FrameHeadSize
 		n, err := s.read(c, b, out[from:from+piece])
-		s.record.out.Add(int64(n))
+		s.record.BytesOut += int64(n)
 		var failed error
 		out, at, failed = s.fit(out[:from+n], at)
 		switch {
@@ -243,7 +243,7 @@ func (s *h2Stream) fail(why problem) {
 	out := appendHeader(wire.AppendStatus(s.block(s.out[:0]), resp.StatusCode), resp.Header)
 	out = wire.SealHeaders(out, 0, s.id, endFlag(len(text) == 0))
 	if len(text) > 0 {
-		s.record.out.Add(int64(len(text)))
+		s.record.BytesOut += int64(len(text))
 		at := len(out)
 		out = append(append(out, make([]byte, wire.FrameHeadSize)...), text...)
 		var err error

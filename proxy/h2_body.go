@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"slices"
+	"time"
 
 	"attache/wire"
 )
@@ -161,7 +162,7 @@ func (s *h2Stream) awaitBody() *problem {
 	for before := s.request.Length; ; {
 		s.conn.repay()
 		lacks, ended := s.missing()
-		s.record.in.Store(s.request.Length - lacks)
+		s.record.BytesIn = s.request.Length - lacks
 		switch {
 		case ended && lacks == 0:
 			return nil
@@ -195,6 +196,7 @@ func (s *h2Stream) readBody() bool {
 	}
 	began, protocol := s.record.Time, s.record.Protocol
 	s.record.drop()
+	s.now = time.Now()
 	ix := s.p.with.Index()
 	if !s.admit(ix, began, protocol) {
 		s.record.drop()

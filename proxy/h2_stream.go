@@ -50,6 +50,7 @@ func (c *h2Conn) take(h wire.FrameHead) (taken bool) {
 			s.retire()
 		}
 	}()
+	s.now = began
 	ix := c.p.with.Index()
 	if c.p.upstream.only2.has(c.t.authority) || !s.parse(c, ended) || !s.admit(ix, began, "HTTP/2.0") || !c.p.beginRelay() {
 		return false

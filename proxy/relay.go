@@ -62,6 +62,7 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 			if !f.visit() {
 				return
 			}
+			f.now = time.Now()
 		case over:
 			_ = conn.Close()
 			f.unwatch()
@@ -72,7 +73,7 @@ func (p *Proxy) relay(t *tunnel, conn net.Conn) {
 			f.p.handOver(&all)
 			return
 		}
-		until = wire.Lenient(time.Now(), limits.IdleTimeout)
+		until = wire.Lenient(f.now, limits.IdleTimeout)
 	}
 	_ = conn.Close()
 }
@@ -168,6 +169,7 @@ const bodyWait = time.Second
 // serve reads a request, sends it on and its answer back.
 func (f *relay) serve() outcome {
 	began := time.Now()
+	f.now = began
 	if o := f.receive(began.Add(f.p.settings.Limits.HeadTimeout)); o != next {
 		return o
 	}
@@ -178,7 +180,7 @@ func (f *relay) serve() outcome {
 	if !f.admit(ix, began, "HTTP/1.1") {
 		return lent
 	}
-	defer f.record.finish()
+	defer func() { f.now = f.record.finish() }()
 	return f.exchange(ix.Strips(f.x.integration))
 }
 
@@ -206,7 +208,7 @@ func (f *relay) receive(deadline time.Time) outcome {
 	}
 	if len(f.in) < f.length() {
 		f.hold(f.length())
-		for until := time.Now().Add(bodyWait); len(f.in) < f.length(); {
+		for until := f.now.Add(bodyWait); len(f.in) < f.length(); {
 			if f.more(until) != nil {
 				return lent
 			}
@@ -220,6 +222,7 @@ func (f *relay) more(until time.Time) error {
 	_ = f.conn.SetReadDeadline(until)
 	n, err := f.conn.Read(f.room())
 	f.in = f.in[:len(f.in)+n]
+	f.now = time.Now()
 	if n > 0 {
 		return nil
 	}

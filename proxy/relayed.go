@@ -114,7 +114,7 @@ func (f *relay) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
 			out = append(out, "0000\r\n"...)
 		}
 		n, err := f.read(c, b, out[len(out):min(cap(out)-chunkTail, len(out)+maxChunk)])
-		f.record.out.Add(int64(n))
+		f.record.BytesOut += int64(n)
 		switch {
 		case b.chunked && n > 0:
 			putSize(out[at:], n)
@@ -178,7 +178,7 @@ func (f *relay) fail(why problem) outcome {
 		return over
 	}
 	if f.record.Method != http.MethodHead {
-		f.record.out.Add(resp.ContentLength)
+		f.record.BytesOut += resp.ContentLength
 	}
 	if resp.Close {
 		return over

@@ -63,7 +63,7 @@ func (p *Proxy) serveInner(w http.ResponseWriter, r *http.Request) {
 		proxy:  p,
 		target: t.target,
 		tunnel: t,
-		record: p.begin(attache.RequestEvent, r),
+		record: p.begin(new(record), attache.RequestEvent, r),
 		client: w,
 	}
 	if !p.enter() {
@@ -134,7 +134,7 @@ func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 	x := exchangeOf(r.Context())
 	ctx.RoundTripper = x
 	ix := p.with.Index()
-	if why := x.admit(ix, r.Method, r.Header.Get(connectionHeader)); why != nil {
+	if why := x.admit(ix, time.Now(), r.Method, r.Header.Get(connectionHeader)); why != nil {
 		x.own = true
 		x.record.denied(*why)
 		resp := why.response(r, x.record.ID)
@@ -156,8 +156,8 @@ func (p *Proxy) onRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 
 // admit asks who, where to, and may they. The header is the one that may name a
 // connection.
-func (x *exchange) admit(ix *policy.Index, method, header string) *problem {
-	if !x.stillValid(ix) {
+func (x *exchange) admit(ix *policy.Index, now time.Time, method, header string) *problem {
+	if !x.stillValid(ix, now) {
 		return &problem{attache.CodeTokenInvalid, tokenInvalid}
 	}
 	if t := x.tunnel; t != nil {

@@ -170,7 +170,7 @@ func (x *exchange) switchProtocols() {
 // admitted still, with the same connection.
 func (x *exchange) mayGoOn() bool {
 	ix := x.proxy.with.Index()
-	if !x.stillValid(ix) {
+	if !x.stillValid(ix, time.Now()) {
 		return false
 	}
 	before, now := x.decision, ix.Decide(x.query)

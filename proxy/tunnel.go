@@ -36,7 +36,7 @@ type tunnel struct {
 	otherName  bool       // the ClientHello names another host than the target
 	side       sync.Mutex // guards upstream
 	upstream   net.Conn   // the other side of an opaque tunnel
-	record     *record
+	record     sharedRecord
 	closed     func() // set when it opens; called once
 	once       sync.Once
 	resting
@@ -129,9 +129,9 @@ func (p *Proxy) dialOpaque(ctx context.Context, t *tunnel) *problem {
 	}
 	if why.code.Status() == http.StatusForbidden {
 		t.denial = &why
-		t.record.Decision, t.record.Reason = attache.Deny, why.detail
+		t.record.refused(why)
 	}
-	p.debug(t.record, why, err)
+	p.debug(&t.record.record, why, err)
 	return &why
 }
 
@@ -159,16 +159,16 @@ func (p *Proxy) onConnect(host string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectA
 func (p *Proxy) establish(t *tunnel, r *http.Request, client net.Conn) bool {
 	t.Conn = client
 	t.record.Status = http.StatusOK
-	p.mu.Lock()
-	p.open[t] = struct{}{}
-	stopping := p.stopping
-	p.mu.Unlock()
 	t.closed = func() {
 		p.mu.Lock()
 		delete(p.open, t)
 		p.mu.Unlock()
 		t.record.finish()
 	}
+	p.mu.Lock()
+	p.open[t] = struct{}{} // anyone may close it now
+	stopping := p.stopping
+	p.mu.Unlock()
 	line := "HTTP/1.1 200 Connection established\r\n\r\n"
 	if !r.ProtoAtLeast(1, 1) {
 		line = "HTTP/1.0 200 Connection established\r\n\r\n"
@@ -192,7 +192,7 @@ func (p *Proxy) openOpaque(_ context.Context, t *tunnel) {
 
 // permission tells, for each piece of what is copied, whether who may go on.
 func (p *Proxy) permission(who caller) func() bool {
-	return func() bool { return who.stillValid(p.with.Index()) }
+	return func() bool { return who.stillValid(p.with.Index(), time.Now()) }
 }
 
 // How long a client of an opaque tunnel has to say something before the
@@ -241,7 +241,7 @@ func (p *Proxy) openIntercepted(ctx context.Context, t *tunnel) {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		why := clientTLSProblem(err)
 		t.record.failed(why)
-		p.debug(t.record, why, err)
+		p.debug(&t.record.record, why, err)
 		_ = t.Close()
 		return
 	}

@@ -17,7 +17,7 @@ type watch struct {
 	ahead   [1]byte       // what it read of the client's next request
 	read    int
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards what follows, while there is a watcher
 	up   net.Conn   // the upstream connection to interrupt
 	gone bool
 }
@@ -76,11 +76,24 @@ func (w *watch) stopWatch(client net.Conn) []byte {
 	return read
 }
 
+// lock keeps the watcher out, where there is one. It is for who starts watchers.
+func (w *watch) lock() {
+	if w.watcher != nil {
+		w.mu.Lock()
+	}
+}
+
+func (w *watch) unlock() {
+	if w.watcher != nil {
+		w.mu.Unlock()
+	}
+}
+
 // bound sets the deadline of what is read from the upstream, unless the client
 // has left: then it is over.
 func (w *watch) bound(up net.Conn, until time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.lock()
+	defer w.unlock()
 	w.up = up
 	if w.gone {
 		until = past
@@ -90,16 +103,16 @@ func (w *watch) bound(up net.Conn, until time.Time) {
 
 // bounded is the upstream connection that the client may interrupt; nil: there is none.
 func (w *watch) bounded() net.Conn {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.lock()
+	defer w.unlock()
 	return w.up
 }
 
 // unbound: the upstream connection is no longer the client's to interrupt. It says
 // whether that was interrupted.
 func (w *watch) unbound() (gone bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.lock()
+	defer w.unlock()
 	w.up = nil
 	return w.gone
 }

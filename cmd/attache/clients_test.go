@@ -302,7 +302,7 @@ func TestIdle(t *testing.T) {
 			}
 		}
 		step(59 * time.Second)
-		i.touch()
+		i.touch(time.Now())
 		step(59 * time.Second)
 		one, _ := i.begin()
 		two, ok := i.begin()

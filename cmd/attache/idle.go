@@ -14,11 +14,13 @@ type idle struct {
 	closed bool       // the server ends: nobody may come any more
 }
 
-// touch notes that something happens.
-func (i *idle) touch() {
+// touch notes that something happened at that time.
+func (i *idle) touch(then time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.last = time.Now()
+	if then.After(i.last) {
+		i.last = then
+	}
 }
 
 // begin notes that something lasts until end, unless the server ends already.

@@ -188,7 +188,7 @@ func grantEvent(t oauth.Transition) *attache.Event {
 func (s *server) sink() audit.Sink {
 	touch := func(e *attache.Event) {
 		if e.Kind != attache.GrantEvent { // nobody used anything
-			s.idle.touch()
+			s.idle.touch(e.Time.Add(time.Duration(e.Duration * float64(time.Second))))
 		}
 	}
 	sinks := []audit.Sink{s.ring.Record, s.metrics.Record, touch}

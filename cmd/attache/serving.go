@@ -200,7 +200,7 @@ func (s *server) endWhenIdle(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if s.proxy.Stats().Tunnels > 0 {
-			s.idle.touch()
+			s.idle.touch(time.Now())
 		}
 		if s.idle.over(s.cfg.IdleExit) {
 			s.log.Info("nobody came for so long: ending", slog.Duration("idle_exit", s.cfg.IdleExit))
