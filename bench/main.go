@@ -58,7 +58,7 @@ func parse(args []string, to io.Writer) (options, error) {
 	flags.StringVar(&o.baseline, "baseline", "", "measure this other `binary` of Attaché, too, and compare")
 	flags.StringVar(&o.run, "run", "", "measure only workloads whose names match this `regexp`")
 	flags.StringVar(&o.variant, "variant", "", "measure only variants whose names match this `regexp`")
-	flags.IntVar(&o.rounds, "rounds", 0, "measure so many `times` in place of three, and twice as often but once with several stores")
+	flags.IntVar(&o.rounds, "rounds", 0, "measure so many `times` in place of three, and twice as often but once requests and several stores")
 	flags.BoolVar(&o.quick, "quick", false, "measure once and briefly, to see that it works")
 	flags.StringVar(&o.json, "json", "", "write everything that was measured to this `file`")
 	flags.StringVar(&o.svg, "svg", "", "draw a chart of the CPU time into this `file`")

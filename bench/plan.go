@@ -42,25 +42,32 @@ func fullSizes() sizes {
 	return sizes{rounds: 3, scale: 1, bulk: 1 << 30, idle: 5000, few: 1000, many: 100_000}
 }
 
+// more is how many rounds there are of what claims are made about whose bounds are
+// near, or whose workloads are far apart within a round.
+func (s sizes) more() int { return 2*s.rounds - 1 }
+
 func quickSizes() sizes {
 	return sizes{rounds: 1, scale: 0.2, bulk: 16 << 20, idle: 200, few: 20, many: 1000}
 }
 
 // How long a workload is measured in each round: those that claims are made
-// about longer than the others.
+// about longer than the others, and requests for less, in more rounds.
 const (
 	long  = 1200 * time.Millisecond
 	short = 700 * time.Millisecond
+
+	longRequests  = long * 3 / 5
+	shortRequests = short * 3 / 5
 )
 
 // plan is everything that can be measured.
 func plan(s sizes) []group {
 	groups := []group{
-		{"requests", s.rounds, everyone(s), requests()},
+		{"requests", s.more(), everyone(s), requests()},
 		{"connections", s.rounds, everyone(s), connections()},
 		{"streams", s.rounds, everyone(s), streams(s)},
 		{"idle", 1, everyone(s), idle(s)},
-		{"store", 2*s.rounds - 1, stores(s), store()}, // whose claims are of small differences
+		{"store", s.more(), stores(s), store()},
 	}
 	for _, g := range groups {
 		for i := range g.workloads {
@@ -79,14 +86,14 @@ func requests() []workload {
 		for _, n := range []int{1, 16, 64, 256} {
 			w := workload{
 				Name: fmt.Sprintf("get-h1-%d", n), About: fmt.Sprintf("GET of %d bytes over HTTP/1.1, connections: %d", smallSize, n),
-				Unit: "request", work: get(http2, n), span: short,
+				Unit: "request", work: get(http2, n), span: shortRequests,
 			}
 			if http2 {
 				w.Name = fmt.Sprintf("get-h2-%d", n)
 				w.About = fmt.Sprintf("GET of %d bytes over HTTP/2, connections with one request at a time: %d", smallSize, n)
 			}
 			if n == 64 {
-				w.span = long
+				w.span = longRequests
 			}
 			all = append(all, w)
 		}
@@ -94,15 +101,15 @@ func requests() []workload {
 	return append(all,
 		workload{
 			Name: "get-h2-1x64", About: fmt.Sprintf("GET of %d bytes over HTTP/2, one connection with 64 requests at a time", smallSize),
-			Unit: "request", work: work{Kind: getKind, HTTP2: true, Workers: 1, Streams: 64}, span: short,
+			Unit: "request", work: work{Kind: getKind, HTTP2: true, Workers: 1, Streams: 64}, span: shortRequests,
 		},
 		workload{
 			Name: "post-h1-64", About: "POST of 16 KiB over HTTP/1.1, connections: 64",
-			Unit: "request", work: work{Kind: postKind, Workers: 64, Bytes: 16 << 10}, span: short,
+			Unit: "request", work: work{Kind: postKind, Workers: 64, Bytes: 16 << 10}, span: shortRequests,
 		},
 		workload{
 			Name: "post-h2-64", About: "POST of 16 KiB over HTTP/2, connections with one request at a time: 64",
-			Unit: "request", work: work{Kind: postKind, HTTP2: true, Workers: 64, Bytes: 16 << 10}, span: short,
+			Unit: "request", work: work{Kind: postKind, HTTP2: true, Workers: 64, Bytes: 16 << 10}, span: shortRequests,
 		})
 }
 

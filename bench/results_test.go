@@ -87,7 +87,7 @@ func TestProcessesAreRead(t *testing.T) {
 	const text = `42 (a) R 7 (b) S 7 42 42 0 -1 4194560 1 2 3 4 150 50 30 20 20 0 1 0 100 1000 25 18446744073709551615 1 1`
 	got, err := parseStat(text)
 	must(t, err)
-	want := stat{pid: 42, parent: 7, usage: usage{cpu: 2500 * time.Millisecond, rss: 25 * int64(os.Getpagesize())}}
+	want := stat{pid: 42, parent: 7, usage: usage{cpu: 500 * time.Millisecond, rss: 25 * int64(os.Getpagesize())}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(stat{}, usage{})); diff != "" {
 		t.Errorf("stat (-want +got):\n%s", diff)
 	}
@@ -98,8 +98,13 @@ func TestProcessesAreRead(t *testing.T) {
 	}
 	self, err := usageOf(os.Getpid())
 	must(t, err)
-	if self.rss == 0 {
-		t.Error("this process has no memory")
+	if self.rss == 0 || self.cpu == 0 {
+		t.Errorf("this process has used %+v", self)
+	}
+	later, err := usageOf(os.Getpid())
+	must(t, err)
+	if spent := later.cpu - self.cpu; spent <= 0 || spent >= time.Minute {
+		t.Errorf("to ask takes %v", spent)
 	}
 	if _, err := usageOf(1 << 30); err == nil {
 		t.Error("process " + strconv.Itoa(1<<30) + " exists")

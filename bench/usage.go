@@ -17,10 +17,11 @@ type usage struct {
 }
 
 // clockTick is the unit of times in /proc/PID/stat: USER_HZ, which is 100 on
-// every Linux. The kernel scales them to the scheduler's exact sums.
+// every Linux.
 const clockTick = 10 * time.Millisecond
 
-// usageOf reads the usage of a process tree from /proc.
+// usageOf is the usage of a process tree: its shape and memory are from /proc, and so
+// is the time of those that have ended; that of the others is their own clocks'.
 func usageOf(pid int) (usage, error) {
 	if pid == 0 {
 		return usage{}, nil
@@ -50,20 +51,24 @@ func usageOf(pid int) (usage, error) {
 	for tree := []int{pid}; len(tree) > 0; {
 		next := tree[0]
 		tree = append(tree[1:], children[next]...)
-		sum.cpu += own[next].cpu
+		spent, err := processTime(next)
+		if err != nil && next == pid { // another may have ended meanwhile
+			return usage{}, fmt.Errorf("processor time of process %d: %w", pid, err)
+		}
+		sum.cpu += spent + own[next].cpu
 		sum.rss += own[next].rss
 	}
 	return sum, nil
 }
 
-// stat is what matters here of /proc/PID/stat.
+// stat is what matters here of /proc/PID/stat; its time is that of children that have
+// ended and were waited for.
 type stat struct {
 	pid, parent int
 	usage
 }
 
-// parseStat reads /proc/PID/stat (proc(5)): the process's own times, and those of
-// children that it has waited for.
+// parseStat reads /proc/PID/stat (proc(5)).
 func parseStat(text string) (stat, error) {
 	name := strings.LastIndexByte(text, ')') // it may hold spaces and parentheses
 	open := strings.IndexByte(text, '(')
@@ -71,7 +76,7 @@ func parseStat(text string) (stat, error) {
 		return stat{}, errors.New("no command in it")
 	}
 	rest := strings.Fields(text[name+1:])
-	const parent, firstTime, lastTime, rss = 1, 11, 14, 21 // proc(5) counts from 3 here
+	const parent, firstTime, lastTime, rss = 1, 13, 14, 21 // proc(5) counts from 3 here
 	if len(rest) <= rss {
 		return stat{}, errors.New("it is too short")
 	}
