@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -32,7 +33,7 @@ type Pool struct {
 	MaxPerHost     int           // open connections to one authority; 0: there is no place for any
 	MaxIdlePerHost int           // of these, idle ones that are kept; 0: none
 	MaxIdle        int           // idle ones to all; the one idle for longest goes first; 0: none
-	IdleTimeout    time.Duration // how long one may be idle, and up to a quarter of it more
+	IdleTimeout    time.Duration // how long one may be idle, and a quarter of it more; 0: some milliseconds
 	Patience       time.Duration // how long to wait for a place among MaxPerHost; 0: not at all
 
 	mu     sync.Mutex // guards what is below
@@ -40,7 +41,7 @@ type Pool struct {
 	idle   int
 	oldest *Conn // the idle ones, in order
 	newest *Conn
-	ticks  int // of Run, four in the IdleTimeout: what the idle ones' age is counted in
+	ticks  int // quarters of the IdleTimeout since Run began, when it last looked
 	closed bool
 }
 
@@ -329,22 +330,24 @@ func (p *Pool) drop() *Conn {
 // all that are idle, and from then on each that is given back.
 func (p *Pool) Run(ctx context.Context) {
 	const quarters = 4
-	tick := time.NewTicker(max(p.IdleTimeout/quarters, time.Millisecond))
+	every := max(p.IdleTimeout/quarters, time.Millisecond)
+	began, tick := time.Now(), time.NewTicker(every)
 	defer tick.Stop()
-	for ended := false; !ended; {
+	for {
 		select {
-		case <-tick.C:
+		case now := <-tick.C:
+			ticks := int(now.Sub(began) / every) // a ticker does not make up for those that nobody took
+			p.mu.Lock()
+			p.ticks = ticks
+			p.mu.Unlock()
+			p.sweep(ticks - quarters - 1) // what became idle just before the next tick has been so for four
 		case <-ctx.Done():
-			ended = true
+			p.mu.Lock()
+			p.closed = true
+			p.mu.Unlock()
+			p.sweep(math.MaxInt)
+			return
 		}
-		p.mu.Lock()
-		p.ticks++
-		then := p.ticks - quarters - 1 // it may have become idle just before the next tick
-		if ended {
-			p.closed, then = true, p.ticks
-		}
-		p.mu.Unlock()
-		p.sweep(then)
 	}
 }
 

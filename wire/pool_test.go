@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,6 +284,44 @@ func TestRunClosesWhatIsIdleForTooLong(t *testing.T) {
 		if got := d.open(); got != nil {
 			t.Errorf("at last %v", got)
 		}
+	})
+}
+
+// sticky is a connection that takes long to close.
+type sticky struct {
+	net.Conn
+	close func()
+}
+
+func (s *sticky) Close() error {
+	s.close()
+	return nil
+}
+
+// Time in which Run could not look counts, too: of a process that was stopped, say.
+func TestRunCountsTheTimeInWhichItDidNotRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var closed atomic.Int32
+		p := newPool(nil)
+		p.Dial = func(context.Context, string) (net.Conn, error) {
+			return &sticky{close: func() {
+				closed.Add(1)
+				<-time.After(10 * p.IdleTimeout)
+			}}, nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { p.Run(ctx); close(ended) }()
+		all := several(t, p, "a:1", 2)
+		p.Put(all[0])
+		<-time.After(2 * p.IdleTimeout) // by now it is being closed
+		p.Put(all[1])
+		<-time.After(10 * p.IdleTimeout)
+		if closed.Load() != 2 {
+			t.Errorf("%d are closed of two that have been idle for long", closed.Load())
+		}
+		cancel()
+		<-ended
 	})
 }
 

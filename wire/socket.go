@@ -9,10 +9,8 @@ import (
 // Socket is a connection that bounds how long its peer keeps it waiting. On Linux
 // it reads and writes a TCP socket in fewer steps than package net: a write's deadline
 // costs a timer only where there is something to wait for, and one of reads only where it
-// is another than the last.
-//
-// One goroutine at a time may read, and one write, as those above TLS and those of
-// net/http do; all else is safe for concurrent use.
+// is another than the last. It is safe for concurrent use, as a [net.Conn] is: after a
+// 101 net/http may still write the request that it was the answer to.
 type Socket struct {
 	net.Conn
 	patience Patience

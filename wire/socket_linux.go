@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 )
 
@@ -17,14 +18,15 @@ type transfer struct {
 	in, out half
 }
 
-// half is one direction, and who reads or writes has it alone. What it hands to
-// package net is made once, and so takes no memory for each call.
+// half is one direction. What it hands to package net is made once, and so takes
+// no memory for each call.
 type half struct {
-	step  func(fd uintptr) (done bool)
-	b     []byte
-	n     int
-	errno syscall.Errno
-	waits bool
+	sync.Mutex // held by who reads, or writes
+	step       func(fd uintptr) (done bool)
+	b          []byte
+	n          int
+	errno      syscall.Errno
+	waits      bool
 }
 
 func (s *Socket) start() {
@@ -46,6 +48,8 @@ func (s *Socket) read(b []byte) (int, error) {
 		return 0, nil
 	}
 	h := &s.in
+	h.Lock()
+	defer h.Unlock()
 	h.b, h.n, h.errno = b, 0, 0
 	err := s.raw.Read(h.step)
 	h.b = nil
@@ -68,6 +72,8 @@ func (s *Socket) readStep(fd uintptr) bool {
 
 func (s *Socket) write(b []byte) (int, error) {
 	h := &s.out
+	h.Lock()
+	defer h.Unlock()
 	h.b, h.n, h.errno = b, 0, 0
 	err := s.raw.Write(h.step)
 	h.b = nil

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -68,6 +70,57 @@ func TestASocketMovesBytes(t *testing.T) {
 		_ = far.Close()
 		if n, err := s.Read(got); n != 0 || err != io.EOF {
 			t.Errorf("after the end: %d, %v", n, err)
+		}
+	})
+}
+
+// Two who read at once get each what was read for them, and of two who write, the
+// bytes of each stay together.
+func TestASocketIsForMany(t *testing.T) {
+	ofEachKind(t, wire.Patience{Write: time.Minute}, func(t *testing.T, s *wire.Socket, far net.Conn) {
+		const rounds, size = 300, 1000
+		go func() {
+			for range 2 * rounds {
+				_, _ = far.Write(bytes.Repeat([]byte("r"), size))
+			}
+			_ = far.(*net.TCPConn).CloseWrite()
+		}()
+		written := make(chan []byte)
+		go func() {
+			all, _ := io.ReadAll(far)
+			written <- all
+		}()
+		var both sync.WaitGroup
+		var read atomic.Int64
+		for _, mine := range []string{"a", "b"} {
+			both.Go(func() {
+				for range rounds {
+					if n, err := s.Write(bytes.Repeat([]byte(mine), size)); n != size || err != nil {
+						t.Errorf("written: %d, %v", n, err)
+					}
+				}
+			})
+			both.Go(func() {
+				for err := error(nil); err == nil; {
+					var n int
+					b := make([]byte, 3*size/2)
+					n, err = s.Read(b)
+					read.Add(int64(n))
+					if got := bytes.Count(b, []byte("r")); got != n {
+						t.Errorf("%d of %d bytes were read", got, n)
+					}
+				}
+			})
+		}
+		both.Wait()
+		_ = s.CloseWrite()
+		if read.Load() != 2*rounds*size {
+			t.Errorf("%d bytes were read", read.Load())
+		}
+		for b := <-written; len(b) > 0; b = b[size:] {
+			if len(b) < size || bytes.Count(b[:size], b[:1]) != size {
+				t.Fatalf("what was written is mixed up, %d bytes before the end", len(b))
+			}
 		}
 	})
 }
