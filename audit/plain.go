@@ -65,12 +65,13 @@ func (p *plain) append(b []byte, e *attache.Event) ([]byte, bool) {
 	return append(b, '}', '\n'), true
 }
 
-// turnTo makes the second that of t, unless JSON has no way to write its year.
+// turnTo makes the second that of t, unless RFC 3339 has no way to write its year or zone.
 func (p *plain) turnTo(t time.Time) bool {
 	if t.Unix() == p.second && t.Location() == p.zone {
 		return true
 	}
-	if year := t.Year(); year < 0 || year > 9999 {
+	const day = 24 * 60 * 60
+	if _, east := t.Zone(); east <= -day || east >= day || t.Year() < 0 || t.Year() > 9999 {
 		return false
 	}
 	p.second, p.zone = t.Unix(), t.Location()

@@ -33,7 +33,7 @@ func fill(t *rapid.T, e *attache.Event) {
 		case reflect.Float64:
 			field.SetFloat(numbers.Draw(t, name))
 		default:
-			zone := time.FixedZone("", rapid.IntRange(-12*60, 12*60).Draw(t, "offset")*60)
+			zone := time.FixedZone("", rapid.IntRange(-25*60, 25*60).Draw(t, "offset")*60)
 			field.Set(reflect.ValueOf(time.Unix(0, rapid.Int64().Draw(t, name)).In(zone)))
 		}
 	}
