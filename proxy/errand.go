@@ -23,7 +23,7 @@ type errand struct {
 	t    *tunnel
 	ctx  context.Context // ends when the client leaves, or the proxy
 	end  context.CancelFunc
-	now  time.Time    // as it was after the last wait: to ask for it costs as much as to decide
+	now  time.Time    // of late: since the last wait before the request is sent. To ask costs as much as to decide
 	slow func()       // begins to watch the client
 	hint func() error // passes on an answer that is not the final one
 	watch
@@ -199,7 +199,7 @@ func (f *errand) ask(c *wire.Conn, strips *policy.StripSet) error {
 	c.Lend(f.from[:min(len(f.from), f.p.settings.Limits.HeadBytes)])
 	f.parsed = nil
 	f.out = f.appendRequest(f.spacious(f.out[:0], int64(f.length())), strips)
-	if f.watcher != nil { // there was something to wait for
+	if f.watcher != nil { // something may have been waited for
 		f.now = time.Now()
 	}
 	f.bound(c, wire.Lenient(f.now, watchAfter))

@@ -42,8 +42,9 @@ func (i ids) append(b []byte) []byte {
 
 // record is the event of one CONNECT or one request while it is being written.
 // Whoever begins one defers its finish, so that an early return cannot skip it.
-// It is for one goroutine, but for in and out. It has no lock, because on the fast path
-// each one would be felt.
+// It is for one goroutine, but for in and out, which may grow after the end: of a body
+// that is still being sent then, what comes later does not count. It has no lock, because
+// on the fast path each one would be felt.
 type record struct {
 	attache.Event
 	in, out  atomic.Int64 // bytes from and to the client, besides those that Event has already
@@ -54,7 +55,7 @@ type record struct {
 // sharedRecord is the record of a CONNECT that is open: whoever closes the tunnel
 // finishes it, while another goroutine may find out what went wrong.
 type sharedRecord struct {
-	mu sync.Mutex // guards what follows, but for in and out
+	mu sync.Mutex // guards what may change once the tunnel is open, but for in and out
 	record
 }
 
@@ -70,6 +71,13 @@ func (r *sharedRecord) failed(why problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.record.failed(why)
+}
+
+// denied is as for a record.
+func (r *sharedRecord) denied(why problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.record.denied(why)
 }
 
 // refused notes that a policy refused what the tunnel was opened for.

@@ -27,7 +27,7 @@ var hopByHop = map[string]bool{
 // client supplied. An upgrade and "TE: trailers", which gRPC needs, stay.
 func strip(r *http.Request, strips *policy.StripSet, cookies bool) {
 	h := r.Header
-	upgrade := upgradeOf(h)
+	upgrade := upgradeOf(r)
 	trailers := hasToken(h["Te"], "trailers")
 	named := h["Connection"]
 	for k := range h {
@@ -110,9 +110,12 @@ func isNotRelayed(name string, _ []string) bool { return !isRelayed(name) }
 func isOurs(name string) bool { return strings.HasPrefix(name, "Attache-") }
 
 // upgradeOf is the protocol that a request wants to switch to. It is never h2c:
-// requests in what follows would pass unseen.
-func upgradeOf(h http.Header) string {
-	if !hasToken(h["Connection"], "upgrade") || hasToken(h["Upgrade"], "h2c") {
+// requests in what follows would pass unseen. With a body there is none, because the
+// upstream may switch before it has got the whole of that, and the rest would be mixed
+// with what follows; a server need not switch (RFC 9110, section 7.8).
+func upgradeOf(r *http.Request) string {
+	h := r.Header
+	if r.Body != http.NoBody || !hasToken(h["Connection"], "upgrade") || hasToken(h["Upgrade"], "h2c") {
 		return ""
 	}
 	return h.Get("Upgrade")

@@ -106,6 +106,23 @@ func TestNoTunnelIsSwitchedToH2C(t *testing.T) {
 	}
 }
 
+// A request with a body is sent without its upgrade: what is left of the body when the
+// upstream switches would be mixed with what the client says then.
+func TestARequestWithABodyIsNotSwitched(t *testing.T) {
+	up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }, only11)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	for _, framing := range []string{"Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"} {
+		conn := w.secure(w.open(up.authority(host)), host)
+		resp, body := ask(t, conn, "POST / HTTP/1.1\r\nHost: "+up.authority(host)+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+framing)
+		if resp.StatusCode != 200 || body != "hello" {
+			t.Errorf("answer %d %q", resp.StatusCode, body)
+		}
+		if h := up.last().Header; h.Get("Upgrade") != "" || h.Get("Connection") != "" {
+			t.Errorf("the upstream saw %v", h)
+		}
+	}
+}
+
 // grpcEcho is a service with one unary and one bidirectional method, both of
 // which demand our credential.
 func grpcEcho() *grpc.ServiceDesc {

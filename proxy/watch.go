@@ -76,7 +76,8 @@ func (w *watch) stopWatch(client net.Conn) []byte {
 	return read
 }
 
-// lock keeps the watcher out, where there is one. It is for who starts watchers.
+// lock keeps the watcher out, where there is one. It is for the goroutine that starts and
+// stops watchers; all others lock mu.
 func (w *watch) lock() {
 	if w.watcher != nil {
 		w.mu.Lock()
