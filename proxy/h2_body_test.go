@@ -255,6 +255,7 @@ func TestABodyIsNotSentAfterARevocation(t *testing.T) {
 		"of the token": func(w *world) {
 			w.live.Apply(attache.Change{Deleted: true, AccessToken: &attache.AccessToken{Integration: "bot", Hash: w.hash}})
 		},
+		"of a token whose time is over": (*world).expireToken,
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, newOrigin(t, echo), nil, bearer("for-a", host))

@@ -313,6 +313,20 @@ func TestAChangeReachesATunnelBetweenTwoRequests(t *testing.T) {
 	}
 }
 
+// A token whose time is over when the head of a request is complete is none, though it
+// was good when that began.
+func TestATokenMayRunOutInsideAHead(t *testing.T) {
+	up, seen := heads(t, okAnswer)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	conn := w.secure(w.open(up.authority(host)), host)
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: ")
+	w.expireToken()
+	resp, body := ask(t, conn, up.authority(host)+"\r\n\r\n")
+	if resp.StatusCode != 407 || resp.Header.Get("Attache-Error") != "access_token_invalid" || len(seen) > 0 {
+		t.Errorf("answer %d %s", resp.StatusCode, body)
+	}
+}
+
 // The administrator's limit of a head is that of the fast path too.
 func TestAHeadOfARelayIsBounded(t *testing.T) {
 	long := "X: " + strings.Repeat("y", 20<<10) + "\r\n"

@@ -286,6 +286,13 @@ func (w *world) event(is func(attache.Event) bool) attache.Event {
 func isRequest(e attache.Event) bool { return e.Kind == attache.RequestEvent }
 func isConnect(e attache.Event) bool { return e.Kind == attache.ConnectEvent }
 
+// expireToken gives the token a moment to live, and waits until that is over.
+func (w *world) expireToken() {
+	expires := time.Now().Add(100 * time.Millisecond)
+	w.live.Apply(attache.Change{AccessToken: &attache.AccessToken{ID: "1", Integration: "bot", Hash: w.hash, ExpiresAt: expires}})
+	<-time.After(time.Until(expires))
+}
+
 func (w *world) addToken(integration string, expires time.Time) (string, attache.TokenHash) {
 	id, token, hash := attache.NewToken(attache.AccessTokenPrefix)
 	w.live.Apply(attache.Change{AccessToken: &attache.AccessToken{
