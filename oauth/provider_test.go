@@ -244,6 +244,13 @@ func says(status int, body string, headers ...string) http.HandlerFunc {
 // hangsUp breaks the connection with the request read and nothing answered.
 func hangsUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
+// neverAnswers waits until nobody does any more. An answer then might still be
+// read, since the client of a TLS connection says goodbye before it is gone.
+func neverAnswers(w http.ResponseWriter, r *http.Request) {
+	<-r.Context().Done()
+	hangsUp(w, r)
+}
+
 // pipes is a network of one listener.
 type pipes struct {
 	conns chan net.Conn

@@ -61,6 +61,7 @@ func TestManyRevocationsAreBounded(t *testing.T) {
 			select {
 			case <-time.After(time.Second):
 			case <-r.Context().Done():
+				hangsUp(rw, r)
 			}
 		}
 		all := make([]*oauth.Revocation, 20)

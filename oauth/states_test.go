@@ -50,7 +50,7 @@ func TestEveryFailureEndsInItsState(t *testing.T) {
 		"an error object passes":                                        {[]http.HandlerFunc{says(200, `{"error":{"message":"no","code":190}}`)}, passes, "", 0, "active refreshing retrying(provider_error) refreshing active"},
 		"a redirect is not followed and passes":                         {[]http.HandlerFunc{says(307, "", "Location: https://evil.example/")}, passes, "", 0, "active refreshing retrying(malformed_answer) refreshing active"},
 		"an answer without end passes":                                  {[]http.HandlerFunc{goesOn}, passes, "", 0, "active refreshing retrying(answer_too_long) refreshing active"},
-		"an answer that never comes is given up":                        {[]http.HandlerFunc{func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}, passes, "", 0, "active refreshing retrying(timeout) refreshing active"},
+		"an answer that never comes is given up":                        {[]http.HandlerFunc{neverAnswers}, passes, "", 0, "active refreshing retrying(timeout) refreshing active"},
 		"an answer that stops in the middle is given up":                {[]http.HandlerFunc{stops}, passes, "", 0, "active refreshing retrying(timeout) refreshing active"},
 		"another token type is refused, and waits for an edit":          {[]http.HandlerFunc{says(200, `{"access_token":"x","token_type":"mac"}`)}, attache.GrantConfigError, oauth.CodeTokenType, 1, ""},
 		"a scope of 256 characters is refused, and says so":             {[]http.HandlerFunc{says(200, `{"access_token":"x","scope":"`+strings.Repeat("x", 256)+`"}`)}, attache.GrantConfigError, oauth.CodeScopeTooLong, 1, ""},
