@@ -67,7 +67,7 @@ func TestEveryKindOfWork(t *testing.T) {
 	}
 	b := &bench{bed: newTestBed(t, attache), progress: toTest{t}}
 	groups := slices.Concat(
-		choose(plan(tiny()), regexp.MustCompile("^get-h[12]-16$"), regexp.MustCompile("^(direct|tunnel|attache|goproxy|nginx)$")),
+		choose(plan(tiny()), regexp.MustCompile("^get-h[12]-16$"), regexp.MustCompile("^(direct|tunnel|attache|reencrypt|goproxy|nginx)$")),
 		choose(plan(tiny()), regexp.MustCompile("^(get-h2-1x64|post|connect-(resumed|fresh)|download|upload|events|websocket|idle)"), regexp.MustCompile("^attache$")),
 		choose(plan(tiny()), regexp.MustCompile("^store-get-h1-64$"), regexp.MustCompile("^store-10$")))
 	must(t, b.run(t.Context(), groups))
@@ -163,7 +163,7 @@ func TestWhoDoesNotAddTheCredentialFails(t *testing.T) {
 
 func TestNothingIsMeasuredOfAProxyThatIsGone(t *testing.T) {
 	b := newTestBed(t, "")
-	p, err := startGoproxy(t.Context(), b)
+	p, err := own("goproxy").start(t.Context(), b)
 	must(t, err)
 	must(t, p.stop())
 	w := workload{Name: "get", work: work{Kind: getKind, Workers: 1}}

@@ -7,58 +7,25 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"runtime/metrics"
 	"sync"
 	"time"
 
 	"github.com/elazarl/goproxy"
 )
 
-// goproxyTask is what a bare goproxy is told.
-type goproxyTask struct {
-	Authority  pair   // the CA that it signs with
-	Roots      string // of the origin
-	Credential string // Authorization that it sets
-}
-
-// goproxyState is what it answers: where it is, and how many objects it has
-// allocated.
-type goproxyState struct {
-	Address string
-	Mallocs uint64
-}
-
-// goproxyRole is goproxy as its documentation sets it up for interception, and as
-// well as its options allow: a certificate cache, HTTP/2, and a pool that fits the
-// load.
-func goproxyRole(d dialogue) error {
-	var task goproxyTask
-	if err := d.Decode(&task); err != nil {
-		return err
-	}
+// serveGoproxy serves with a goproxy as its documentation sets it up for interception,
+// and as well as its options allow: a certificate cache, HTTP/2, and a pool that fits
+// the load.
+func serveGoproxy(task ownTask, ln net.Listener) error {
 	server, err := newGoproxy(task)
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
 	go func() { _ = http.Serve(ln, server) }()
-	state := func(struct{}) (goproxyState, error) {
-		return goproxyState{Address: ln.Addr().String(), Mallocs: mallocs()}, nil
-	}
-	first, err := state(struct{}{})
-	if err != nil {
-		return err
-	}
-	if err := d.Encode(first); err != nil {
-		return err
-	}
-	return ask(d, state)
+	return nil
 }
 
-func newGoproxy(task goproxyTask) (*goproxy.ProxyHttpServer, error) {
+func newGoproxy(task ownTask) (*goproxy.ProxyHttpServer, error) {
 	ca, err := task.Authority.load()
 	if err != nil {
 		return nil, err
@@ -111,11 +78,4 @@ func (c *certificates) Fetch(host string, make func() (*tls.Certificate, error))
 		c.Store(host, cert)
 	}
 	return cert, err
-}
-
-// mallocs is how many objects this process has allocated.
-func mallocs() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
 }

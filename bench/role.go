@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Origin, load and goproxy are processes of their own, so that the kernel counts
+// Origin, load, goproxy and reencrypt are processes of their own, so that the kernel counts
 // what each of them uses. They are this program in another role, and talk with
 // who started them in JSON: what they are told comes on standard input, what they
 // answer goes to standard output, and the end of the input is the end of the
@@ -26,10 +26,11 @@ type dialogue struct {
 // roles are what this program can be besides the one that people start.
 func roles() map[string]func(dialogue) error {
 	return map[string]func(dialogue) error{
-		"origin":  originRole,
-		"load":    loadRole,
-		"goproxy": goproxyRole,
-		"keep":    keepRole,
+		"origin":    originRole,
+		"load":      loadRole,
+		"keep":      keepRole,
+		"goproxy":   func(d dialogue) error { return ownRole(d, serveGoproxy) },
+		"reencrypt": func(d dialogue) error { return ownRole(d, serveReencrypting) },
 	}
 }
 

@@ -38,7 +38,8 @@ func everyone(s sizes) []variant {
 		{Name: "direct", About: "no proxy: the client speaks to the origin", start: startDirect},
 		{Name: "tunnel", About: "Attaché's opaque tunnel, which copies bytes", start: attacheServer{connections: s.few, opaque: true}.start},
 		{Name: "attache", About: fmt.Sprintf("Attaché with everything on, and %d connections in the store", s.few), start: attacheServer{connections: s.few}.start},
-		{Name: "goproxy", About: "bare goproxy that intercepts, with a certificate cache and a tuned transport", start: startGoproxy},
+		{Name: "reencrypt", About: "a tunnel that decrypts, puts the field in and encrypts again, and does nothing else", only: []string{"get-h1-16", http1, "get-h1-256"}, start: own("reencrypt").start},
+		{Name: "goproxy", About: "bare goproxy that intercepts, with a certificate cache and a tuned transport", start: own("goproxy").start},
 		{Name: "nginx", About: "nginx as a reverse proxy that sets the field", program: "nginx", pkg: "nginx", start: startNginx},
 		{Name: "squid", About: "squid that intercepts (ssl-bump) and sets the field", program: squidHelper, pkg: "squid-openssl", only: []string{http1, "connect-full"}, start: startSquid},
 		{Name: "mitmproxy", About: "mitmproxy with an addon that sets the field", program: "mitmdump", pkg: "mitmproxy", only: []string{http1, "get-h2-64", "connect-full"}, start: startMitmproxy},
@@ -94,23 +95,6 @@ func startDirect(_ context.Context, b *bed) (*proxy, error) {
 	r := b.route()
 	r.Credential = credential
 	return &proxy{route: r, stop: func() error { return nil }}, nil
-}
-
-func startGoproxy(_ context.Context, b *bed) (*proxy, error) {
-	var state goproxyState
-	c, err := begin("goproxy", goproxyTask{b.authority.pair, b.authority.Certificate, credential}, &state)
-	if err != nil {
-		return nil, err
-	}
-	r := b.route()
-	r.Proxy = state.Address
-	return &proxy{
-		route: r, pid: c.cmd.Process.Pid, stop: c.end,
-		mallocs: func() (float64, error) {
-			err := c.ask(struct{}{}, &state)
-			return float64(state.Mallocs), err
-		},
-	}, nil
 }
 
 // find is the path of a program; empty where there is none. Debian keeps servers
