@@ -180,6 +180,7 @@ func TestArguments(t *testing.T) {
 		"a workload that there is none of": {[]string{"-run", "nothing"}, "nothing matches"},
 		"a variant that there is none of":  {[]string{"-variant", "nothing"}, "nothing matches"},
 		"no regular expression":            {[]string{"-run", "("}, "missing closing"},
+		"too many hosts":                   {[]string{"-run", "connect-", "-rounds", "5"}, "-rounds: connect-fresh and connect-mixed need 30000 hosts"},
 		"an argument too many":             {[]string{"get-h1-64"}, `what is "get-h1-64"?`},
 		"no binary":                        {[]string{"-attache", "nowhere"}, "make build"},
 	} {

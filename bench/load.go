@@ -129,6 +129,9 @@ type shared struct {
 // freshEach is how many hosts that nobody has asked for a load process has.
 const freshEach = 3000
 
+// maxFresh is how many such hosts fit into Attaché's configuration, which is at most 1 MiB.
+const maxFresh = 24_000
+
 // freshHost is the name of the n-th such host.
 func freshHost(n int) string { return fmt.Sprintf("n%06d.%s", n, freshDomain) }
 

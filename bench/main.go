@@ -99,6 +99,12 @@ func (o options) chosen() ([]group, error) {
 	if len(groups) == 0 {
 		return nil, errors.New("nothing matches -run and -variant")
 	}
+	for _, g := range groups {
+		if n := g.freshHosts(); n > maxFresh {
+			return nil, fmt.Errorf("-rounds: connect-fresh and connect-mixed need %d hosts, more than the %d that fit into a configuration file: "+
+				"measure fewer rounds, or leave one of them out with -run", n, maxFresh)
+		}
+	}
 	return groups, nil
 }
 
