@@ -36,6 +36,7 @@ type upload struct {
 	failed   atomic.Pointer[problem]
 	waits    atomic.Int64 // since when the transport waits for a 100, in Unix nanoseconds
 	invited  atomic.Bool  // a 100 came
+	welcome  func() bool  // sends the client its 100, before the first read; nil: the server does, or there is none
 
 	mu     sync.Mutex // guards what follows
 	over   bool
@@ -85,8 +86,11 @@ func (u *upload) keep(b []byte) {
 var errUninvited = errors.New("the upstream did not ask for the body")
 
 func (u *upload) Read(b []byte) (int, error) {
-	if !u.wanted() {
-		return 0, errUninvited // the client is waiting for a 100 that must not come
+	if !u.wanted() || u.welcome != nil && !u.welcome() {
+		// The client is waiting for a 100 that must not come, and the transport would
+		// break the answer off with what is wrong here.
+		<-u.x.ctx.Done()
+		return 0, errUninvited
 	}
 	u.allow(time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout))
 	n, err := u.ReadCloser.Read(b)
@@ -184,9 +188,9 @@ func (d *download) Read(b []byte) (int, error) {
 }
 
 // hints passes 1xx answers on to the client (RFC 8297), and stops when the final
-// answer is there: they come on another goroutine.
+// answer is there: they come on another goroutine, and the 100 is sent on a third.
 type hints struct {
-	mu   sync.Mutex // guards done
+	mu   sync.Mutex // guards done, and held while one is sent
 	done bool
 	send func(code int, h http.Header)
 }
@@ -197,6 +201,17 @@ func (h *hints) got(code int, header http.Header) {
 	if !h.done {
 		h.send(code, header)
 	}
+}
+
+// welcome sends the 100, unless the final answer is there: then the body is unwanted.
+// Our server would send it when the body is first read, and not wait for hints then.
+func (h *hints) welcome(client http.ResponseWriter) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.done {
+		client.WriteHeader(http.StatusContinue)
+	}
+	return !h.done
 }
 
 func (h *hints) stop() {

@@ -105,6 +105,85 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
+// The 100 is passed on when the body is first read, and hints when they come, which may
+// be at the same moment: neither may get into the other.
+func TestHintsMayFollowTheContinue(t *testing.T) {
+	const hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
+	const hints = 3
+	up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
+		for {
+			if _, err := readHead(br); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+			_, _ = io.WriteString(c, strings.Repeat(hint, hints))
+			if _, err := io.ReadFull(br, make([]byte, len("hello"))); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, okAnswer)
+		}
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	conn := w.secure(w.open(a), host)
+	br := bufio.NewReader(conn)
+	for range 50 {
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", a)
+		seen := map[int]int{}
+		for range 1 + hints {
+			resp, _ := answer(t, br, "POST")
+			seen[resp.StatusCode]++
+			if resp.StatusCode == 103 && resp.Header.Get("Link") == "" {
+				t.Errorf("a hint without its field: %v", resp.Header)
+			}
+		}
+		_, _ = io.WriteString(conn, "hello")
+		if resp, body := answer(t, br, "POST"); resp.StatusCode != 200 || body != "ok" || seen[100] != 1 || seen[103] != hints {
+			t.Fatalf("answer %d %q after %v", resp.StatusCode, body, seen)
+		}
+	}
+}
+
+// An answer that does not wait for the body is passed on whole, in the place of a 100
+// or behind one.
+func TestAnAnswerInPlaceOfTheContinueIsWhole(t *testing.T) {
+	for name, before := range map[string]string{"in its place": "", "behind it": "HTTP/1.1 100 Continue\r\n\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			begun := make(chan struct{})
+			up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
+				if _, err := readHead(br); err == nil {
+					_, _ = fmt.Fprintf(c, "%sHTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo ", before)
+					<-begun
+					_, _ = io.WriteString(c, "long")
+				}
+				_, _ = io.Copy(io.Discard, br)
+			})
+			w := newWorld(t, up, nil, bearer("for-a", host))
+			a := up.authority(host)
+			for n := range 10 {
+				conn := w.secure(w.open(a), host)
+				br := bufio.NewReader(conn)
+				fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", a, 1+n*100_000)
+				resp, err := http.ReadResponse(br, nil)
+				if err == nil && resp.StatusCode == 100 && before != "" {
+					resp, err = http.ReadResponse(br, nil)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				body := make([]byte, 4)
+				_, _ = io.ReadFull(resp.Body, body)
+				begun <- struct{}{}
+				rest, err := io.ReadAll(resp.Body)
+				if text := string(body) + string(rest); resp.StatusCode != 413 || text != "too long" || err != nil {
+					t.Fatalf("answer %d %q: %v", resp.StatusCode, text, err)
+				}
+				_ = conn.Close()
+			}
+		})
+	}
+}
+
 func TestAVanishedClientEndsTheUpstreamCall(t *testing.T) {
 	arrived, ended := make(chan struct{}), make(chan struct{})
 	up := newOrigin(t, func(_ http.ResponseWriter, r *http.Request) {

@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -331,6 +332,9 @@ func (x *exchange) sendUnpooled(r *http.Request) (*http.Response, error) {
 	}
 	if x.upload != nil && r.Header["Expect"] != nil {
 		trace.Wait100Continue, trace.Got100Continue = x.upload.wait, x.upload.invite
+		if r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) {
+			x.upload.welcome = sync.OnceValue(func() bool { return early.welcome(x.client) })
+		}
 	}
 	r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	if x.wants != "" {
@@ -474,7 +478,7 @@ func (x *exchange) Flush() { _ = http.NewResponseController(x.client).Flush() }
 // hint passes a 1xx answer on.
 func (x *exchange) hint(status int, h http.Header) {
 	if status == http.StatusContinue {
-		return // our own server sends it, when the body is first read
+		return // it is sent when the body is first read
 	}
 	to := x.client.Header()
 	maps.Copy(to, h)
