@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"attache/policy"
@@ -262,10 +263,11 @@ func (s *h2Stream) detour() {
 		s.reset(wire.CodeInternal)
 		return
 	}
-	_, err := c.Write(s.in)
-	if err == nil {
-		s.parsed, err = readOdd(c, s.record.Method, s.p.upstream.head)
-	}
+	var sent sync.WaitGroup
+	sent.Go(func() { _, _ = ours.Write(s.in) }) // the answer may come before it is read
+	defer func() { _ = ours.Close(); sent.Wait() }()
+	var err error
+	s.parsed, err = readOdd(c, s.record.Method, s.p.upstream.head)
 	if err != nil {
 		s.reset(wire.CodeInternal)
 		return
