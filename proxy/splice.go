@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -152,6 +153,8 @@ func (x *exchange) switchProtocols() {
 		return
 	}
 	defer conn.Close()
+	stay := context.AfterFunc(x.ctx, func() { _, _ = conn.Close(), x.switched.Close() })
+	defer stay()
 	client := &counted{conn, x.record}
 	h := x.client.Header()
 	h.Set("Connection", "Upgrade")
@@ -181,3 +184,6 @@ func (x *exchange) mayGoOn() bool {
 type undying struct{ io.ReadWriteCloser }
 
 func (undying) SetReadDeadline(time.Time) error { return nil }
+
+// CloseWrite passes a half-close on.
+func (u undying) CloseWrite() error { return closeWrite(u.ReadWriteCloser) }
