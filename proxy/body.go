@@ -38,6 +38,8 @@ type upload struct {
 	invited  atomic.Bool  // a 100 came
 	welcome  func() bool  // sends the client its 100, before the first read; nil: the server does, or there is none
 
+	reading sync.Mutex // held while the client's body is read
+
 	mu     sync.Mutex // guards what follows
 	over   bool
 	due    time.Time // when the read that is under way has to end; kept where it has not
@@ -85,6 +87,9 @@ func (u *upload) keep(b []byte) {
 // errUninvited: the upstream answered without wanting the body.
 var errUninvited = errors.New("the upstream did not ask for the body")
 
+// errOver: the exchange ended before the body did.
+var errOver = errors.New("the exchange is over")
+
 func (u *upload) Read(b []byte) (int, error) {
 	if !u.wanted() || u.welcome != nil && !u.welcome() {
 		// The client is waiting for a 100 that must not come, and the transport would
@@ -92,8 +97,13 @@ func (u *upload) Read(b []byte) (int, error) {
 		<-u.x.ctx.Done()
 		return 0, errUninvited
 	}
-	u.allow(time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout))
+	u.reading.Lock()
+	if !u.allow(time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout)) && !u.ended.Load() {
+		u.reading.Unlock()
+		return 0, errOver
+	}
 	n, err := u.ReadCloser.Read(b)
+	u.reading.Unlock()
 	u.x.record.in.Add(int64(n))
 	u.keep(b[:n])
 	if wire.IsTimeout(err) {
@@ -137,12 +147,28 @@ func (u *upload) tooSlow() bool {
 	return !u.due.IsZero() && !time.Now().Before(u.due)
 }
 
-func (u *upload) allow(until time.Time) {
+// allow sets the deadline for the next read, or says that there is to be none.
+func (u *upload) allow(until time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.over {
 		_ = u.deadline(until)
 		u.due = until
+	}
+	return !u.over
+}
+
+// leave is for when the exchange is over. It ends a read that is under way before the
+// server does, which takes away the deadline for what is left.
+func (u *upload) leave() {
+	if u.ended.Load() {
+		return
+	}
+	u.end(past)
+	u.reading.Lock()
+	defer u.reading.Unlock()
+	if !u.ended.Load() {
+		_ = u.deadline(time.Now().Add(leftoverWait))
 	}
 }
 
@@ -150,15 +176,19 @@ func (u *upload) inTime() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.due = time.Time{}
+	if u.x.isHTTP2() && !u.over { // or the stream's body ends while nobody reads
+		_ = u.deadline(time.Time{})
+	}
 }
 
-// end sets the last deadline. The server may have to read what is left of the
-// body before it closes the connection.
+// end sets the last deadline.
 func (u *upload) end(until time.Time) {
-	u.allow(until)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.over = true
+	if !u.over {
+		_ = u.deadline(until)
+		u.due, u.over = until, true
+	}
 }
 
 // download is an answer's body on its way down. It notices where it breaks off,

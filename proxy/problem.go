@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"attache"
 )
@@ -61,6 +62,9 @@ func (why problem) response(r *http.Request, id string) *http.Response {
 
 // write answers w with the problem.
 func (why problem) write(w http.ResponseWriter, r *http.Request, id string) {
+	if r.ContentLength != 0 { // our server reads what is left of the body, first
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(leftoverWait))
+	}
 	resp := why.response(r, id)
 	for k, v := range resp.Header {
 		w.Header()[k] = v

@@ -8,13 +8,11 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/elazarl/goproxy"
-	"golang.org/x/net/http/httpguts"
 
 	"attache"
 	"attache/policy"
@@ -47,6 +45,7 @@ type exchange struct {
 	wants      string             // the protocol that the client wants to switch to
 	switched   io.ReadWriteCloser // the upstream's side, after a 101
 	answered   bool               // the client was sent a head
+	expects    bool               // the client waits for a 100, whether the upstream is told so or not
 }
 
 type exchangeKey struct{}
@@ -105,19 +104,21 @@ func (p *Proxy) exchange(x *exchange, r *http.Request) {
 	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
 	r.URL = exactURL(origin, r)
 	r.Host = r.URL.Host
+	if r.URL.Opaque != "" && x.target.Scheme == "http" && p.upstream.parent != nil { // which is sent a whole URL
+		r.URL.Opaque = "//" + r.URL.Host + r.URL.Opaque
+	}
 	if r.ContentLength == 0 { // over HTTP/2 there is a body even so
 		r.Body = http.NoBody
 	}
 	if r.Body != http.NoBody {
+		x.expects = r.Header["Expect"] != nil
 		rc := http.NewResponseController(x.client)
 		_ = rc.EnableFullDuplex() // an answer may come before the upload has ended
 		x.upload = &upload{ReadCloser: r.Body, x: x, deadline: rc.SetReadDeadline}
 		r.Body = x.upload
+		defer x.upload.leave()
 	}
 	p.core.ServeHTTP(x, r)
-	if x.upload != nil {
-		x.upload.end(time.Now().Add(leftoverWait))
-	}
 	if x.switched != nil {
 		x.switchProtocols()
 	}
@@ -199,47 +200,6 @@ func (x *exchange) fresh(used uint64) *problem {
 	x.generation = grant.Generation
 	x.decision.Header, x.decision.Value = c.Header()
 	return nil
-}
-
-// isFor tells whether a Host or :authority, and the SNI before it, name the
-// tunnel's target. A request without Host (HTTP/1.0) is for the target.
-func (t *tunnel) isFor(host, scheme string) bool {
-	if t.otherName {
-		return false
-	}
-	if host == "" || host == t.authority || host == t.target.Host && scheme == "https" && t.target.Port == 443 {
-		return true
-	}
-	named, err := policy.ParseTarget(scheme, host)
-	return err == nil && named.Host == t.target.Host && named.Port == t.target.Port
-}
-
-// sendable tells whether a request line can be made of the request that every
-// server reads alike. Over HTTP/2, method and path come without one.
-func sendable(r *http.Request) bool {
-	for i := range len(r.RequestURI) {
-		if c := r.RequestURI[i]; c <= ' ' || c == 0x7f {
-			return false
-		}
-	}
-	return r.URL.Opaque == "" && httpguts.ValidHeaderFieldName(r.Method)
-}
-
-// exactURL is the request's URL at the target's origin, with the path byte for
-// byte as the client wrote it.
-func exactURL(origin string, r *http.Request) *url.URL {
-	u := *r.URL
-	u.User, u.Opaque = nil, ""
-	u.Scheme, u.Host, _ = strings.Cut(origin, "://")
-	raw := r.RequestURI
-	if i := strings.IndexByte(raw, '?'); i >= 0 {
-		raw = raw[:i]
-	}
-	// An Opaque that begins with // would be sent as an absolute URL.
-	if strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//") && raw != u.EscapedPath() {
-		u.Opaque = raw
-	}
-	return &u
 }
 
 // Why RoundTrip gives up on a request, besides what the transport finds.
@@ -332,9 +292,9 @@ func (x *exchange) sendUnpooled(r *http.Request) (*http.Response, error) {
 	}
 	if x.upload != nil && r.Header["Expect"] != nil {
 		trace.Wait100Continue, trace.Got100Continue = x.upload.wait, x.upload.invite
-		if r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) {
-			x.upload.welcome = sync.OnceValue(func() bool { return early.welcome(x.client) })
-		}
+	}
+	if x.expects && x.upload.welcome == nil && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) {
+		x.upload.welcome = sync.OnceValue(func() bool { return early.welcome(x.client) })
 	}
 	r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	if x.wants != "" {
@@ -367,7 +327,9 @@ func (p *Proxy) onResponse(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Res
 		return x.fail(x.proxyAuth(), ctx.Req)
 	}
 	relayable(resp.Header)
-	if resp.StatusCode == http.StatusNotModified { // it has none, but over HTTP/2 that would be believed
+	// A 304 has no body, but over HTTP/2 its length would be believed. And an upstream that
+	// speaks HTTP/2 may name several.
+	if resp.ContentLength < 0 || resp.StatusCode == http.StatusNotModified {
 		delete(resp.Header, "Content-Length")
 	}
 	maps.DeleteFunc(resp.Trailer, isNotRelayed)
@@ -428,6 +390,9 @@ func (x *exchange) refuse(r *http.Request, why problem) {
 // Header implements [http.ResponseWriter].
 func (x *exchange) Header() http.Header { return x.client.Header() }
 
+// Unwrap is for [http.ResponseController].
+func (x *exchange) Unwrap() http.ResponseWriter { return x.client }
+
 // WriteHeader implements [http.ResponseWriter]. A head whose body comes we do
 // not know when is sent at once.
 func (x *exchange) WriteHeader(status int) {
@@ -437,7 +402,7 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	// What is left of the body must not be taken for the next request.
 	unread := x.upload != nil && !x.upload.ended.Load()
-	if (unread || x.tunnel != nil && x.tunnel.isDraining()) && x.record.Protocol != "HTTP/2.0" {
+	if (unread || x.tunnel != nil && x.tunnel.isDraining()) && !x.isHTTP2() {
 		x.client.Header().Set("Connection", "close")
 	}
 	x.answered = x.record.Code != attache.CodeClientGone
@@ -450,10 +415,7 @@ func (x *exchange) WriteHeader(status int) {
 // Write implements [http.ResponseWriter]. It holds nothing back, but for what is
 // known to be the last piece, which goes out together with the end.
 func (x *exchange) Write(b []byte) (int, error) {
-	if x.record.Protocol == "HTTP/2.0" { // a stream may be stuck where its connection is not
-		limit := x.proxy.settings.Limits.WriteTimeout
-		_ = http.NewResponseController(x.client).SetWriteDeadline(time.Now().Add(limit))
-	}
+	x.writeBy(time.Now().Add(x.proxy.settings.Limits.WriteTimeout))
 	n, err := x.client.Write(b)
 	x.record.out.Add(int64(n))
 	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) && x.record.Code == "" {
@@ -461,9 +423,21 @@ func (x *exchange) Write(b []byte) (int, error) {
 	}
 	if err == nil && !x.ended {
 		x.Flush()
+		x.writeBy(time.Time{}) // or the stream is reset while nobody writes
 	}
 	return n, err
 }
+
+// writeBy sets the deadline of what is written to an HTTP/2 client, whose stream may be
+// stuck where its connection is not.
+func (x *exchange) writeBy(deadline time.Time) {
+	if x.isHTTP2() {
+		_ = http.NewResponseController(x.client).SetWriteDeadline(deadline)
+	}
+}
+
+// isHTTP2 tells whether the client speaks HTTP/2, be it on the way round.
+func (x *exchange) isHTTP2() bool { return x.record.Protocol == "HTTP/2.0" }
 
 // ReadFrom implements [io.ReaderFrom], with a buffer that is used again.
 func (x *exchange) ReadFrom(body io.Reader) (int64, error) {

@@ -1,0 +1,129 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"attache"
+	"attache/proxy"
+)
+
+// What is wrong with a request is said without its body, which may never come.
+func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
+	up := newOrigin(t, nil)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	outside, inside := w.dial, func() net.Conn { return w.secure(w.open(a), host) }
+	for name, c := range map[string]struct {
+		dial func() net.Conn
+		head string
+	}{
+		"not a proxy request":    {outside, "POST / HTTP/1.1\r\nHost: x\r\n"},
+		"no access token":        {outside, "POST http://x.example.test/ HTTP/1.1\r\nHost: x\r\n"},
+		"a CONNECT without one":  {outside, "CONNECT " + a + " HTTP/1.1\r\nHost: x\r\n"},
+		"a CONNECT in a tunnel":  {inside, "CONNECT " + a + " HTTP/1.1\r\nHost: " + a + "\r\n"},
+		"another host in tunnel": {inside, "POST / HTTP/1.1\r\nHost: " + other + "\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := c.dial()
+			_ = conn.SetReadDeadline(time.Now().Add(8 * time.Second))
+			fmt.Fprintf(conn, "%sContent-Length: 10\r\n\r\n", c.head)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode < 400 {
+				t.Errorf("answer %d", resp.StatusCode)
+			}
+		})
+	}
+}
+
+// Whoever stops inside a body that was answered is not waited for.
+func TestAnAnsweredUploadThatStopsIsNotWaitedFor(t *testing.T) {
+	up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
+		if _, err := readHead(br); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+		}
+		_, _ = io.Copy(io.Discard, br)
+	})
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Ordinary = true }, bearer("for-a", host))
+	a := up.authority(host)
+	var all sync.WaitGroup
+	for range 40 {
+		conn := w.secure(w.open(a), host)
+		all.Go(func() {
+			defer conn.Close()
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 1000\r\n\r\n0123456789", a)
+			br := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(br, nil)
+			if err != nil || resp.StatusCode != 413 {
+				t.Errorf("answer %v: %v", resp, err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			if _, err := br.ReadByte(); err != io.EOF {
+				t.Errorf("the connection goes on: %v", err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// An upstream that is slow to read is not the client's fault.
+func TestAnUploadWaitsForItsUpstream(t *testing.T) {
+	const size = 4 << 20
+	for protocol, change := range map[string][]func(*http.Transport){"HTTP/1.1": {h1}, "HTTP/2": nil} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				<-time.After(2500 * time.Millisecond)
+				n, err := io.Copy(io.Discard, r.Body)
+				fmt.Fprint(w, n, err)
+			})
+			w := newWorld(t, up, func(s *proxy.Settings) {
+				s.Ordinary, s.Limits.IdleTimeout = true, time.Second
+			}, bearer("for-a", host))
+			resp, body := get(t, w.client(change...), request(t, "POST", w.url("/"), io.MultiReader(bytes.NewReader(make([]byte, size)))))
+			if resp.StatusCode != 200 || body != fmt.Sprint(size, nil) {
+				t.Errorf("answer %d %q", resp.StatusCode, body)
+			}
+		})
+	}
+}
+
+// A connection may be deleted while the body comes: the fast path has admitted the
+// request, and the ordinary one, which gets it then, does not.
+func TestADenialInsideABodyIsAnswered(t *testing.T) {
+	if !hasFastPath() {
+		return
+	}
+	for _, size := range []int{1000, 30_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			up := newOrigin(t, nil, only11)
+			w := newWorld(t, up, func(s *proxy.Settings) { s.Unmatched = attache.Deny }, bearer("for-a", host))
+			body, more := io.Pipe()
+			r := request(t, "POST", w.url("/"), body)
+			r.ContentLength = int64(size)
+			go func() {
+				_, _ = more.Write(make([]byte, size/2))
+				<-time.After(300 * time.Millisecond)
+				w.live.Apply(attache.Change{Deleted: true, Connection: &attache.Connection{Integration: "bot", Name: "for-a"}})
+				_, _ = more.Write(make([]byte, size-size/2))
+				_ = more.Close()
+			}()
+			if resp, _ := get(t, w.client(), r); resp.StatusCode != 403 {
+				t.Errorf("answer %d", resp.StatusCode)
+			}
+		})
+	}
+}

@@ -1,0 +1,238 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"attache/proxy"
+	"attache/secret"
+)
+
+// h2Alone makes an origin end the handshake with whoever does not offer HTTP/2.
+func h2Alone(s *httptest.Server) {
+	s.TLS.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if !slices.Contains(h.SupportedProtos, "h2") {
+			return nil, errors.New("HTTP/2 alone")
+		}
+		return nil, nil
+	}
+}
+
+// A stream may pause for longer than one write may take.
+func TestAnAnswerMayPause(t *testing.T) {
+	for name, ordinary := range map[string]bool{"on the ordinary path": true, "on the way round": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
+				for range 2 {
+					_, _ = io.WriteString(w, "x\n")
+					_ = http.NewResponseController(w).Flush()
+					<-time.After(1500 * time.Millisecond)
+				}
+			}, h2Alone)
+			w := newWorld(t, up, func(s *proxy.Settings) {
+				s.Ordinary, s.Limits.WriteTimeout = ordinary, 600*time.Millisecond
+			}, bearer("for-a", host))
+			if resp, body := get(t, w.client(), request(t, "GET", w.url("/"), nil)); resp.StatusCode != 200 || body != "x\nx\n" {
+				t.Errorf("answer %d %q", resp.StatusCode, body)
+			}
+			if e := w.event(isRequest); e.Code != "" {
+				t.Errorf("event %+v", e)
+			}
+		})
+	}
+}
+
+// A client may say that Expect is for the next hop alone: the upstream is not told then,
+// and the client gets its 100, and hints beside it.
+func TestHintsBesideAContinueOfOurOwn(t *testing.T) {
+	const hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
+	up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
+		for {
+			if h, err := readHead(br); err != nil || strings.Contains(h, "Expect") {
+				return
+			}
+			_, _ = io.WriteString(c, strings.Repeat(hint, 3))
+			if _, err := io.ReadFull(br, make([]byte, len("hello"))); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, okAnswer)
+		}
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	a := up.authority(host)
+	for range 50 {
+		conn := w.secure(w.open(a), host)
+		br := bufio.NewReader(conn)
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 5\r\nConnection: Expect\r\nExpect: 100-continue\r\n\r\nhello", a)
+		resp, body := answer(t, br, "POST")
+		for resp.StatusCode < 200 {
+			resp, body = answer(t, br, "POST")
+		}
+		if resp.StatusCode != 200 || body != "ok" {
+			t.Fatalf("answer %d %q", resp.StatusCode, body)
+		}
+		_ = conn.Close()
+	}
+}
+
+// After a 101 either side may have said all before the other.
+func TestAHalfCloseAfterASwitchIsPassedOn(t *testing.T) {
+	up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
+		_, _ = readHead(br)
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		all, _ := io.ReadAll(br)
+		_, _ = fmt.Fprintf(c, "got %d", len(all))
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	conn := w.secure(w.open(up.authority(host)), host)
+	br := bufio.NewReader(conn)
+	fmt.Fprintf(conn, "POST /attach HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", up.authority(host))
+	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatal(resp, err)
+	}
+	_, _ = io.WriteString(conn, "stdin")
+	_ = conn.CloseWrite()
+	if rest, err := io.ReadAll(br); string(rest) != "got 5" {
+		t.Errorf("read %q, %v", rest, err)
+	}
+}
+
+// What has switched over a plain connection ends with the proxy, too.
+func TestAPlainSwitchedConnectionEndsWithServe(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		br := bufio.NewReader(c)
+		_, _ = readHead(br)
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(c, br)
+	}()
+	up := &origin{port: portOf(t, ln.Addr())}
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Drain = 300 * time.Millisecond })
+	conn, a := w.dial(), up.authority(other)
+	fmt.Fprintf(conn, "GET http://%s/ws HTTP/1.1\r\nHost: %[1]s\r\nProxy-Authorization: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", a, w.authorization())
+	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != 101 {
+		t.Fatal(resp, err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		w.stop()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(8 * time.Second):
+		t.Error("Serve does not end")
+		_ = conn.Close()
+	}
+}
+
+// An upstream that speaks HTTP/2 may contradict itself about the length, where one that
+// speaks HTTP/1.1 would be caught at it.
+func TestLengthsOverHTTP2AreNotPassedOnTwice(t *testing.T) {
+	for _, lengths := range [][]string{{"3", "5"}, {"5", "3"}, {"5", "5"}, {"x"}, {"5, 5"}} {
+		ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		go func() {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			answerWithLengths(c, lengths)
+		}()
+		up := &origin{port: portOf(t, ln.Addr())}
+		w := newWorld(t, up, func(s *proxy.Settings) { s.Ordinary = true }, bearer("for-a", host))
+		w.proxy.LearnNoOrigin()
+		conn := w.secure(w.open(up.authority(host)), host)
+		br := bufio.NewReader(conn)
+		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", up.authority(host))
+		if resp, body := answer(t, br, "GET"); resp.Header["Content-Length"] != nil || body != "hello" {
+			t.Errorf("%q: answer %d %q with the lengths %q", lengths, resp.StatusCode, body, resp.Header["Content-Length"])
+		}
+	}
+}
+
+// answerWithLengths answers requests over HTTP/2, each with five bytes.
+func answerWithLengths(c net.Conn, lengths []string) {
+	_, _ = io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
+	fr := http2.NewFramer(c, c)
+	_ = fr.WriteSettings()
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				_ = fr.WriteSettingsAck()
+			}
+		case *http2.HeadersFrame:
+			var b bytes.Buffer
+			e := hpack.NewEncoder(&b)
+			_ = e.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+			for _, l := range lengths {
+				_ = e.WriteField(hpack.HeaderField{Name: "content-length", Value: l})
+			}
+			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: b.Bytes(), EndHeaders: true})
+			_ = fr.WriteData(f.StreamID, true, []byte("hello"))
+		}
+	}
+}
+
+// The path of a whole URL is passed on byte for byte, as one without a host is.
+func TestThePathOfAWholeURLIsPassedOnByteForByte(t *testing.T) {
+	up, plain := newOrigin(t, nil), newPlainOrigin(t)
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	behind := newWorld(t, up, func(s *proxy.Settings) {
+		s.Upstream.Parent = secret.New(w.proxyURL().String())
+		s.Upstream.AllowPrivate, s.Upstream.Hosts = nil, nil
+	}, bearer("for-a", host))
+	a, b := up.authority(host), plain.authority(other)
+	for _, path := range []string{"/a", "/a|b", "/a%2fb|c", "/a%2fb|c?d|e", "", "?f"} {
+		want := path
+		if !strings.HasPrefix(path, "/") {
+			want = "/" + path
+		}
+		ask(t, w.secure(w.open(a), host), fmt.Sprintf("GET https://%s%s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", a, path))
+		if got := up.last().RequestURI; got != want {
+			t.Errorf("in a tunnel: %s arrived as %s", path, got)
+		}
+		for name, w := range map[string]*world{"": w, "through a parent: ": behind} {
+			resp, body := ask(t, w.dial(), fmt.Sprintf("GET http://%s%s HTTP/1.1\r\nHost: %[1]s\r\nProxy-Authorization: %[3]s\r\n\r\n", b, path, w.authorization()))
+			if resp.StatusCode != 200 {
+				t.Fatalf("%s%s: answer %d %q", name, path, resp.StatusCode, body)
+			}
+			if got := plain.last().RequestURI; got != want {
+				t.Errorf("%s%s arrived as %s", name, path, got)
+			}
+		}
+	}
+}
