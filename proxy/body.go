@@ -107,7 +107,8 @@ func (u *upload) Read(b []byte) (int, error) {
 	u.x.record.in.Add(int64(n))
 	u.keep(b[:n])
 	if wire.IsTimeout(err) {
-		return n, err // its deadline stays, and so the server reads no further
+		u.expire()
+		return n, err
 	}
 	u.inTime()
 	switch {
@@ -156,6 +157,28 @@ func (u *upload) allow(until time.Time) bool {
 		u.due = until
 	}
 	return !u.over
+}
+
+// extend is called when something of the answer has passed: a client that listens is not
+// idle. A nil upload is not read.
+func (u *upload) extend() {
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.over && !u.due.IsZero() {
+		u.due = time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout)
+		_ = u.deadline(u.due)
+	}
+}
+
+// expire is for when a read has not ended in time. The deadline stays, and so the server
+// reads no further.
+func (u *upload) expire() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.over = true
 }
 
 // leave is for when the exchange is over. It ends a read that is under way before the

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -123,6 +124,44 @@ func TestADenialInsideABodyIsAnswered(t *testing.T) {
 			}()
 			if resp, _ := get(t, w.client(), r); resp.StatusCode != 403 {
 				t.Errorf("answer %d", resp.StatusCode)
+			}
+		})
+	}
+}
+
+// A client may be silent for as long as its upstream is not: limits.idle_timeout is of
+// both directions.
+func TestASilentUploadIsNotIdleWhileItsAnswerComes(t *testing.T) {
+	for name, c := range map[string]struct {
+		change []func(*http.Transport)
+		origin func(*httptest.Server)
+	}{
+		"HTTP/1.1":                    {[]func(*http.Transport){h1}, only11},
+		"HTTP/2":                      {nil, h2Alone},
+		"HTTP/2 to an older upstream": {nil, only11},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				rc := http.NewResponseController(w)
+				_ = rc.EnableFullDuplex()
+				for range 10 {
+					_, _ = io.WriteString(w, "x")
+					_ = rc.Flush()
+					<-time.After(300 * time.Millisecond)
+				}
+				_, _ = io.Copy(w, r.Body)
+			}, c.origin)
+			w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.IdleTimeout = time.Second }, bearer("for-a", host))
+			body, more := io.Pipe()
+			go func() {
+				_, _ = more.Write([]byte("a"))
+				<-time.After(2800 * time.Millisecond)
+				_, _ = more.Write([]byte("b"))
+				_ = more.Close()
+			}()
+			if resp, body := get(t, w.client(c.change...), request(t, "POST", w.url("/"), body)); resp.StatusCode != 200 || body != "xxxxxxxxxxab" {
+				t.Errorf("answer %d %q", resp.StatusCode, body)
 			}
 		})
 	}

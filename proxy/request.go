@@ -422,6 +422,7 @@ func (x *exchange) Write(b []byte) (int, error) {
 		x.record.failed(clientGone)
 	}
 	if err == nil && !x.ended {
+		x.upload.extend()
 		x.Flush()
 		x.writeBy(time.Time{}) // or the stream is reset while nobody writes
 	}
