@@ -24,16 +24,17 @@ import (
 // rawUpstream speaks bytes over TLS; handle has one connection.
 func rawUpstream(t testing.TB, handle func(c net.Conn, br *bufio.Reader)) *origin {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rawUpstreamOn(t, ln, handle)
+	return rawUpstreamOn(t, loopback(t), handle)
 }
 
 func rawUpstreamOn(t testing.TB, ln net.Listener, handle func(c net.Conn, br *bufio.Reader)) *origin {
 	t.Helper()
-	ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host, other)}})
+	return clearUpstreamOn(t, tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host, other)}}), handle)
+}
+
+// clearUpstreamOn leaves TLS to the listener.
+func clearUpstreamOn(t testing.TB, ln net.Listener, handle func(c net.Conn, br *bufio.Reader)) *origin {
+	t.Helper()
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -47,6 +48,15 @@ func rawUpstreamOn(t testing.TB, ln net.Listener, handle func(c net.Conn, br *bu
 	})
 	t.Cleanup(func() { ln.Close(); all.Wait() })
 	return &origin{port: portOf(t, ln.Addr())}
+}
+
+func loopback(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
 }
 
 func readHead(br *bufio.Reader) (head string, err error) {

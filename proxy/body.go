@@ -36,6 +36,7 @@ type upload struct {
 	failed   atomic.Pointer[problem]
 	waits    atomic.Int64 // since when the transport waits for a 100, in Unix nanoseconds
 	invited  atomic.Bool  // a 100 came
+	expects  bool         // an HTTP/1.1 client wants a 100, whether the upstream is told so or not
 	welcome  func() bool  // sends the client its 100, before the first read; nil: the server does, or there is none
 
 	reading sync.Mutex // held while the client's body is read

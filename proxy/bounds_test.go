@@ -195,21 +195,11 @@ func TestABusyDirectionKeepsAQuietOneOpen(t *testing.T) {
 }
 
 func TestAHalfClosedTunnelStillAnswers(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	go func() {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		all, _ := io.ReadAll(c) // until the client has ended
+	up := clearUpstreamOn(t, loopback(t), func(c net.Conn, br *bufio.Reader) {
+		all, _ := io.ReadAll(br) // until the client has ended
 		_, _ = fmt.Fprintf(c, "got %d bytes", len(all))
-	}()
-	w := newWorld(t, &origin{port: portOf(t, ln.Addr())}, nil)
+	})
+	w := newWorld(t, up, nil)
 	conn := w.open(w.upstream.authority(other))
 	_, _ = io.WriteString(conn, "hello")
 	_ = conn.(*net.TCPConn).CloseWrite()

@@ -359,14 +359,7 @@ func TestHTTP2DetoursAreWholeAndCountedOnce(t *testing.T) {
 		n, _ := strconv.Atoi(r.URL.Path[1:])
 		_, _ = io.WriteString(w, strings.Repeat("x", n))
 		w.Header().Set("X-Sum", "y")
-	}, func(s *httptest.Server) {
-		s.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			if slices.Contains(hello.SupportedProtos, "h2") {
-				return nil, nil
-			}
-			return nil, errors.New("HTTP/2 alone")
-		}
-	})
+	}, h2Alone)
 	w := newWorld(t, up, nil, bearer("for-a", host))
 	p := w.h2()
 	for round := range uint32(2) {

@@ -4,13 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,16 +18,6 @@ import (
 	"attache/proxy"
 	"attache/secret"
 )
-
-// h2Alone makes an origin end the handshake with whoever does not offer HTTP/2.
-func h2Alone(s *httptest.Server) {
-	s.TLS.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		if !slices.Contains(h.SupportedProtos, "h2") {
-			return nil, errors.New("HTTP/2 alone")
-		}
-		return nil, nil
-	}
-}
 
 // A stream may pause for longer than one write may take.
 func TestAnAnswerMayPause(t *testing.T) {
@@ -114,23 +101,12 @@ func TestAHalfCloseAfterASwitchIsPassedOn(t *testing.T) {
 
 // What has switched over a plain connection ends with the proxy, too.
 func TestAPlainSwitchedConnectionEndsWithServe(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	go func() {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		br := bufio.NewReader(c)
+	up := clearUpstreamOn(t, loopback(t), func(c net.Conn, br *bufio.Reader) {
 		_, _ = readHead(br)
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_ = c.SetDeadline(time.Time{}) // or the peer would end it
 		_, _ = io.Copy(c, br)
-	}()
-	up := &origin{port: portOf(t, ln.Addr())}
+	})
 	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Drain = 300 * time.Millisecond })
 	conn, a := w.dial(), up.authority(other)
 	fmt.Fprintf(conn, "GET http://%s/ws HTTP/1.1\r\nHost: %[1]s\r\nProxy-Authorization: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", a, w.authorization())
@@ -154,20 +130,8 @@ func TestAPlainSwitchedConnectionEndsWithServe(t *testing.T) {
 // speaks HTTP/1.1 would be caught at it.
 func TestLengthsOverHTTP2AreNotPassedOnTwice(t *testing.T) {
 	for _, lengths := range [][]string{{"3", "5"}, {"5", "3"}, {"5", "5"}, {"x"}, {"5, 5"}} {
-		ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host)}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		go func() {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			defer c.Close()
-			answerWithLengths(c, lengths)
-		}()
-		up := &origin{port: portOf(t, ln.Addr())}
+		ln := tls.NewListener(loopback(t), &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host)}})
+		up := clearUpstreamOn(t, ln, func(c net.Conn, br *bufio.Reader) { answerWithLengths(c, br, lengths) })
 		w := newWorld(t, up, func(s *proxy.Settings) { s.Ordinary = true }, bearer("for-a", host))
 		w.proxy.LearnNoOrigin()
 		conn := w.secure(w.open(up.authority(host)), host)
@@ -180,9 +144,9 @@ func TestLengthsOverHTTP2AreNotPassedOnTwice(t *testing.T) {
 }
 
 // answerWithLengths answers requests over HTTP/2, each with five bytes.
-func answerWithLengths(c net.Conn, lengths []string) {
-	_, _ = io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
-	fr := http2.NewFramer(c, c)
+func answerWithLengths(c net.Conn, br *bufio.Reader, lengths []string) {
+	_, _ = io.ReadFull(br, make([]byte, len(http2.ClientPreface)))
+	fr := http2.NewFramer(c, br)
 	_ = fr.WriteSettings()
 	for {
 		f, err := fr.ReadFrame()

@@ -45,7 +45,6 @@ type exchange struct {
 	wants      string             // the protocol that the client wants to switch to
 	switched   io.ReadWriteCloser // the upstream's side, after a 101
 	answered   bool               // the client was sent a head
-	expects    bool               // the client waits for a 100, whether the upstream is told so or not
 }
 
 type exchangeKey struct{}
@@ -102,19 +101,16 @@ func (p *Proxy) exchange(x *exchange, r *http.Request) {
 	defer cancel(nil)
 	x.ctx, x.giveUp = ctx, cancel
 	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
-	r.URL = exactURL(origin, r)
+	r.URL = exactURL(origin, r, x.target.Scheme == "http" && p.upstream.parent != nil)
 	r.Host = r.URL.Host
-	if r.URL.Opaque != "" && x.target.Scheme == "http" && p.upstream.parent != nil { // which is sent a whole URL
-		r.URL.Opaque = "//" + r.URL.Host + r.URL.Opaque
-	}
 	if r.ContentLength == 0 { // over HTTP/2 there is a body even so
 		r.Body = http.NoBody
 	}
 	if r.Body != http.NoBody {
-		x.expects = r.Header["Expect"] != nil
 		rc := http.NewResponseController(x.client)
 		_ = rc.EnableFullDuplex() // an answer may come before the upload has ended
 		x.upload = &upload{ReadCloser: r.Body, x: x, deadline: rc.SetReadDeadline}
+		x.upload.expects = r.Header["Expect"] != nil && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1)
 		r.Body = x.upload
 		defer x.upload.leave()
 	}
@@ -290,11 +286,13 @@ func (x *exchange) sendUnpooled(r *http.Request) (*http.Response, error) {
 			return nil
 		}
 	}
-	if x.upload != nil && r.Header["Expect"] != nil {
-		trace.Wait100Continue, trace.Got100Continue = x.upload.wait, x.upload.invite
-	}
-	if x.expects && x.upload.welcome == nil && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) {
-		x.upload.welcome = sync.OnceValue(func() bool { return early.welcome(x.client) })
+	if u := x.upload; u != nil {
+		if r.Header["Expect"] != nil {
+			trace.Wait100Continue, trace.Got100Continue = u.wait, u.invite
+		}
+		if u.expects && u.welcome == nil { // it is sent once, also where the request is twice
+			u.welcome = sync.OnceValue(func() bool { return early.welcome(x.client) })
+		}
 	}
 	r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	if x.wants != "" {

@@ -35,25 +35,22 @@ func sendable(r *http.Request) bool {
 }
 
 // exactURL is the request's URL at the target's origin, with the path byte for
-// byte as the client wrote it.
-func exactURL(origin string, r *http.Request) *url.URL {
+// byte as the client wrote it; whole where it is sent as an absolute URL.
+func exactURL(origin string, r *http.Request, whole bool) *url.URL {
 	u := *r.URL
 	u.User, u.Opaque = nil, ""
 	u.Scheme, u.Host, _ = strings.Cut(origin, "://")
-	raw := r.RequestURI
-	if i := strings.IndexByte(raw, '?'); i >= 0 {
-		raw = raw[:i]
-	}
+	raw, _, _ := strings.Cut(r.RequestURI, "?")
 	if _, rest, absolute := strings.Cut(raw, "://"); absolute && raw[0] != '/' {
-		if i := strings.IndexByte(rest, '/'); i >= 0 {
-			raw = rest[i:]
-		} else {
-			raw = ""
-		}
+		host, _, _ := strings.Cut(rest, "/")
+		raw = rest[len(host):]
 	}
 	// An Opaque that begins with // would be sent as an absolute URL.
 	if strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//") && raw != u.EscapedPath() {
 		u.Opaque = raw
+		if whole {
+			u.Opaque = "//" + u.Host + raw
+		}
 	}
 	return &u
 }

@@ -409,6 +409,16 @@ func portOf(t testing.TB, addr net.Addr) uint16 {
 }
 
 // newPlainOrigin is an origin that speaks http.
+// h2Alone makes an origin end the handshake with whoever does not offer HTTP/2.
+func h2Alone(s *httptest.Server) {
+	s.TLS.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if !slices.Contains(h.SupportedProtos, "h2") {
+			return nil, errors.New("HTTP/2 alone")
+		}
+		return nil, nil
+	}
+}
+
 func newPlainOrigin(t testing.TB) *origin {
 	t.Helper()
 	o := &origin{}
