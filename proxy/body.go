@@ -244,17 +244,28 @@ func (d *download) Read(b []byte) (int, error) {
 // hints passes 1xx answers on to the client (RFC 8297), and stops when the final
 // answer is there: they come on another goroutine, and the 100 is sent on a third.
 type hints struct {
-	mu   sync.Mutex // guards done, and held while one is sent
+	mu   sync.Mutex // guards done and left, and held while one is sent
 	done bool
+	left int64 // how many bytes of them may still come
 	send func(code int, h http.Header)
 }
 
-func (h *hints) got(code int, header http.Header) {
+func (h *hints) got(code int, header http.Header) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.left -= int64(len("HTTP/1.1 100 \r\n\r\n"))
+	for name, values := range header {
+		for _, v := range values {
+			h.left -= int64(len(name) + len(": \r\n") + len(v))
+		}
+	}
+	if h.left < 0 {
+		return errHeadTooLarge
+	}
 	if !h.done {
 		h.send(code, header)
 	}
+	return nil
 }
 
 // welcome sends the 100, unless the final answer is there: then the body is unwanted.

@@ -264,12 +264,20 @@ func (f *errand) readHead(c *wire.Conn) error {
 		case status >= 200:
 			return nil
 		case status != http.StatusContinue: // which nobody asked for
-			if err := f.hint(); err != nil {
-				f.end() // the client has left
+			if err := f.passHint(); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// passHint passes on what was read.
+func (f *errand) passHint() error {
+	err := f.hint()
+	if err != nil {
+		f.end() // the client has left
+	}
+	return err
 }
 
 // body is what follows the head of an answer, and how the client is told where

@@ -47,7 +47,14 @@ func appendHeader(block []byte, h http.Header) []byte {
 
 func (s *h2Stream) sendHint() error {
 	s.conn.awaitSettings(s.ctx)
-	out := s.appendHead(s.block(s.out[:0]))
+	out := s.block(s.out[:0])
+	if r := s.parsed; r != nil {
+		relayable(r.Header)
+		delete(r.Header, "Content-Length")
+		out = appendHeader(wire.AppendStatus(out, r.StatusCode), r.Header)
+	} else {
+		out = s.appendHead(out)
+	}
 	return s.write(wire.SealHeaders(out, 0, s.id, 0))
 }
 

@@ -266,8 +266,7 @@ func (s *h2Stream) detour() {
 	var sent sync.WaitGroup
 	sent.Go(func() { _, _ = ours.Write(s.in) }) // the answer may come before it is read
 	defer func() { _ = ours.Close(); sent.Wait() }()
-	var err error
-	s.parsed, err = readOdd(c, s.record.Method, s.p.upstream.head)
+	err := s.parseOdd(c)
 	if err != nil {
 		s.reset(wire.CodeInternal)
 		return

@@ -44,39 +44,6 @@ func TestAnAnswerMayPause(t *testing.T) {
 	}
 }
 
-// A client may say that Expect is for the next hop alone: the upstream is not told then,
-// and the client gets its 100, and hints beside it.
-func TestHintsBesideAContinueOfOurOwn(t *testing.T) {
-	const hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
-	up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
-		for {
-			if h, err := readHead(br); err != nil || strings.Contains(h, "Expect") {
-				return
-			}
-			_, _ = io.WriteString(c, strings.Repeat(hint, 3))
-			if _, err := io.ReadFull(br, make([]byte, len("hello"))); err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, okAnswer)
-		}
-	})
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	a := up.authority(host)
-	for range 50 {
-		conn := w.secure(w.open(a), host)
-		br := bufio.NewReader(conn)
-		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 5\r\nConnection: Expect\r\nExpect: 100-continue\r\n\r\nhello", a)
-		resp, body := answer(t, br, "POST")
-		for resp.StatusCode < 200 {
-			resp, body = answer(t, br, "POST")
-		}
-		if resp.StatusCode != 200 || body != "ok" {
-			t.Fatalf("answer %d %q", resp.StatusCode, body)
-		}
-		_ = conn.Close()
-	}
-}
-
 // After a 101 either side may have said all before the other.
 func TestAHalfCloseAfterASwitchIsPassedOn(t *testing.T) {
 	up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {

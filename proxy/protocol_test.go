@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
-	"net/textproto"
 	"strings"
 	"testing"
 	"time"
@@ -102,45 +100,6 @@ func TestExpectContinue(t *testing.T) {
 				t.Errorf("answer %d %q", resp.StatusCode, body)
 			}
 		})
-	}
-}
-
-// The 100 is passed on when the body is first read, and hints when they come, which may
-// be at the same moment: neither may get into the other.
-func TestHintsMayFollowTheContinue(t *testing.T) {
-	const hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
-	const hints = 3
-	up := rawUpstream(t, func(c net.Conn, br *bufio.Reader) {
-		for {
-			if _, err := readHead(br); err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
-			_, _ = io.WriteString(c, strings.Repeat(hint, hints))
-			if _, err := io.ReadFull(br, make([]byte, len("hello"))); err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, okAnswer)
-		}
-	})
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	a := up.authority(host)
-	conn := w.secure(w.open(a), host)
-	br := bufio.NewReader(conn)
-	for range 50 {
-		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", a)
-		seen := map[int]int{}
-		for range 1 + hints {
-			resp, _ := answer(t, br, "POST")
-			seen[resp.StatusCode]++
-			if resp.StatusCode == 103 && resp.Header.Get("Link") == "" {
-				t.Errorf("a hint without its field: %v", resp.Header)
-			}
-		}
-		_, _ = io.WriteString(conn, "hello")
-		if resp, body := answer(t, br, "POST"); resp.StatusCode != 200 || body != "ok" || seen[100] != 1 || seen[103] != hints {
-			t.Fatalf("answer %d %q after %v", resp.StatusCode, body, seen)
-		}
 	}
 }
 
@@ -299,30 +258,6 @@ func TestStreamsAreNotHeldBack(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-func TestEarlyHintsArrive(t *testing.T) {
-	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Link", "</style.css>; rel=preload")
-		w.WriteHeader(http.StatusEarlyHints)
-		w.Header().Set("X-Final", "yes")
-		w.WriteHeader(200)
-	})
-	w := newWorld(t, up, nil, bearer("for-a", host))
-	for name, client := range map[string]*http.Client{"h1": w.client(h1), "h2": w.client()} {
-		t.Run(name, func(t *testing.T) {
-			var hinted string
-			trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-				hinted = fmt.Sprint(code, " ", h.Get("Link"))
-				return nil
-			}}
-			r := request(t, "GET", w.url("/"), nil)
-			resp, _ := get(t, client, r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
-			if hinted != "103 </style.css>; rel=preload" || resp.Header.Get("X-Final") != "yes" {
-				t.Errorf("hinted %q, then %v", hinted, resp.Header)
-			}
-		})
 	}
 }
 

@@ -24,7 +24,12 @@ func (f *relay) exchange(strips *policy.StripSet) outcome {
 
 // sendHint passes on an answer that is not the final one (RFC 8297).
 func (f *relay) sendHint() error {
-	f.out = f.appendHead(f.out[:0])
+	if f.parsed != nil {
+		delete(f.parsed.Header, "Content-Length")
+		f.out = f.appendOddHead(f.out[:0])
+	} else {
+		f.out = f.appendHead(f.out[:0])
+	}
 	f.out = append(f.out, "\r\n"...)
 	_, err := f.conn.Write(f.out)
 	return err
@@ -72,7 +77,7 @@ func (f *relay) begun(c *wire.Conn) (body, []byte) {
 	return b, out
 }
 
-// appendHead writes the status line and the fields that are relayed.
+// appendHead writes the status line and the fields that are relayed. A hint has no length.
 func (f *relay) appendHead(out []byte) []byte {
 	r := &f.response
 	out = append(out, "HTTP/1.1 "...)
@@ -83,7 +88,7 @@ func (f *relay) appendHead(out []byte) []byte {
 	out = append(out, r.Reason...)
 	out = append(out, "\r\n"...)
 	for i := range r.Fields {
-		if isRelayedField(&r.Fields[i]) {
+		if isRelayedField(&r.Fields[i]) && (r.Status >= 200 || !r.Fields[i].Is("content-length")) {
 			out = append(out, r.Fields[i].Line...)
 		}
 	}

@@ -272,7 +272,7 @@ func (x *exchange) send(r *http.Request) (*http.Response, error) {
 // speaks.
 func (x *exchange) sendUnpooled(r *http.Request) (*http.Response, error) {
 	up := x.proxy.upstream
-	early := &hints{send: x.hint}
+	early := &hints{send: x.hint, left: up.head}
 	defer early.stop()
 	full := time.AfterFunc(up.patience, func() { x.giveUp(errPoolFull) })
 	defer full.Stop()
@@ -282,8 +282,7 @@ func (x *exchange) sendUnpooled(r *http.Request) (*http.Response, error) {
 	}}
 	if r.ProtoAtLeast(1, 1) {
 		trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
-			early.got(code, http.Header(h))
-			return nil
+			return early.got(code, http.Header(h))
 		}
 	}
 	if u := x.upload; u != nil {

@@ -101,7 +101,10 @@ func (p *pooled) readHead(c *wire.Conn) error {
 		err := c.ReadHead(&p.head)
 		switch status := p.head.Status; {
 		case err == wire.ErrOdd || err == wire.ErrLong:
-			p.answer, err = readOdd(c, p.request.Method, p.x.proxy.upstream.head)
+			p.answer, err = readOdd(c, p.request.Method, p.x.proxy.upstream.head, func(hint *http.Response) error {
+				p.hint(hint.StatusCode, hint.Header)
+				return nil
+			})
 			return err
 		case err != nil:
 			return err
@@ -109,9 +112,16 @@ func (p *pooled) readHead(c *wire.Conn) error {
 			return errImpossible
 		case status >= 200:
 			return nil
-		case p.request.ProtoAtLeast(1, 1):
-			p.x.hint(status, headerOf(p.head.Fields))
+		default:
+			p.hint(status, headerOf(p.head.Fields))
 		}
+	}
+}
+
+// hint passes on an answer that is not the final one, to a client that knows of such.
+func (p *pooled) hint(status int, h http.Header) {
+	if p.request.ProtoAtLeast(1, 1) {
+		p.x.hint(status, h)
 	}
 }
 
