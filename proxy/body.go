@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,8 @@ type upload struct {
 
 	mu     sync.Mutex // guards what follows
 	over   bool
-	due    time.Time // when the read that is under way has to end; kept where it has not
+	stuck  *time.Timer // gives the upstream up where it reads no further; nil until something was read
+	due    time.Time   // when the read that is under way has to end; kept where it has not
 	spools bool
 	spool  []byte // what was read, where it may have to be sent again
 }
@@ -157,7 +159,28 @@ func (u *upload) allow(until time.Time) bool {
 		_ = u.deadline(until)
 		u.due = until
 	}
+	u.holdOn()
 	return !u.over
+}
+
+// holdOn stops the timer that stuck is. It is called with mu held.
+func (u *upload) holdOn() {
+	if u.stuck != nil {
+		u.stuck.Stop()
+	}
+}
+
+// Close implements [io.Closer]: the transport wants no more of it. Over HTTP/1.1 our
+// server closes it when the exchange is over. Now that would wait for the rest, and take
+// a client that sends none for one that has left.
+func (u *upload) Close() error {
+	u.mu.Lock()
+	u.holdOn()
+	u.mu.Unlock()
+	if !u.x.isHTTP2() {
+		return nil
+	}
+	return u.ReadCloser.Close()
 }
 
 // extend is called when something of the answer has passed: a client that listens is not
@@ -203,12 +226,26 @@ func (u *upload) inTime() {
 	if u.x.isHTTP2() && !u.over { // or the stream's body ends while nobody reads
 		_ = u.deadline(time.Time{})
 	}
+	u.letGo()
+}
+
+// letGo starts the time in which the upstream has to take more, again. It is called with
+// mu held.
+func (u *upload) letGo() {
+	switch most := u.x.proxy.upstream.read; {
+	case u.over:
+	case u.stuck == nil:
+		u.stuck = time.AfterFunc(most, func() { u.x.giveUp(os.ErrDeadlineExceeded) })
+	default:
+		u.stuck.Reset(most)
+	}
 }
 
 // end sets the last deadline.
 func (u *upload) end(until time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.holdOn()
 	if !u.over {
 		_ = u.deadline(until)
 		u.due, u.over = until, true

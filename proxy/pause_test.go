@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"attache"
 	"attache/proxy"
 	"attache/secret"
 )
@@ -166,4 +167,96 @@ func TestThePathOfAWholeURLIsPassedOnByteForByte(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A parent proxy that does not answer is not one that is busy.
+func TestAParentThatDoesNotAnswerIsTold(t *testing.T) {
+	ln := loopback(t)
+	up := newOrigin(t, nil)
+	parent := clearUpstreamOn(t, ln, func(c net.Conn, br *bufio.Reader) { _, _ = io.Copy(io.Discard, br) })
+	w := newWorld(t, up, func(s *proxy.Settings) {
+		s.Upstream.Parent = secret.New("http://127.0.0.1:" + portString(parent.port))
+		s.Upstream.ConnectTimeout, s.Upstream.TLSTimeout = 300*time.Millisecond, 300*time.Millisecond
+	}, bearer("for-a", host))
+	if resp, body := get(t, w.client(h1), request(t, "GET", w.url("/"), nil)); resp.StatusCode != 504 || resp.Header.Get("Attache-Error") != "connection_timeout" {
+		t.Errorf("answer %d %q", resp.StatusCode, body)
+	}
+}
+
+// An upstream that speaks HTTP/2 and grants no room for a body is given up, like one that
+// does not answer; and what ends the upload is not its client, which waits.
+func TestAnUploadThatTheUpstreamDoesNotTakeEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		reset            time.Duration
+		response, silent time.Duration
+		status           int
+		code             attache.Code
+	}{
+		"silent":    {0, 300 * time.Millisecond, 700 * time.Millisecond, 504, attache.CodeResponseTimeout},
+		"a refusal": {time.Second, 10 * time.Second, 300 * time.Millisecond, 502, attache.CodeProtocolError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, reluctant(t, c.reset), func(s *proxy.Settings) {
+				s.Upstream.ResponseTimeout, s.Limits.IdleTimeout = c.response, c.silent
+			}, bearer("for-a", host))
+			r := request(t, "POST", w.url("/"), strings.NewReader(strings.Repeat("x", 300_000)))
+			resp, body := get(t, w.client(h1), r)
+			if resp.StatusCode != c.status || resp.Header.Get("Attache-Error") != string(c.code) {
+				t.Errorf("answer %d %q", resp.StatusCode, body)
+			}
+		})
+	}
+}
+
+// reluctant is an upstream that speaks HTTP/2 and grants no room for bodies. It resets
+// what it is asked after a while, where that is not zero.
+func reluctant(t *testing.T, reset time.Duration) *origin {
+	ln := tls.NewListener(loopback(t), &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host)}})
+	return clearUpstreamOn(t, ln, func(c net.Conn, br *bufio.Reader) {
+		_, _ = io.ReadFull(br, make([]byte, len(http2.ClientPreface)))
+		fr := http2.NewFramer(c, br)
+		_ = fr.WriteSettings()
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					_ = fr.WriteSettingsAck()
+				}
+			case *http2.HeadersFrame:
+				if reset > 0 {
+					<-time.After(reset)
+					_ = fr.WriteRSTStream(f.StreamID, http2.ErrCodeInternal)
+				}
+			}
+		}
+	})
+}
+
+// The head of a long answer does not wait for the first of its body.
+func TestTheHeadOfALongAnswerIsPassedOnAtOnce(t *testing.T) {
+	seen := make(chan struct{})
+	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100000")
+		_ = http.NewResponseController(w).Flush()
+		<-seen
+		_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
+	})
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	for name, client := range map[string]*http.Client{"h1": w.client(h1), "h2": w.client()} {
+		resp, err := client.Do(request(t, "GET", w.url("/"), nil))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		seen <- struct{}{}
+		if body, err := io.ReadAll(resp.Body); len(body) != 100_000 {
+			t.Errorf("%s: %d bytes, %v", name, len(body), err)
+		}
+		_ = resp.Body.Close()
+	}
+	close(seen)
 }

@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -274,12 +276,23 @@ func (x *exchange) sendUnpooled(r *http.Request) (*http.Response, error) {
 	up := x.proxy.upstream
 	early := &hints{send: x.hint, left: up.head}
 	defer early.stop()
-	full := time.AfterFunc(up.patience, func() { x.giveUp(errPoolFull) })
-	defer full.Stop()
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
-		full.Stop()
-		x.connected = true
-	}}
+	var dialling atomic.Bool
+	wait := time.AfterFunc(up.patience, func() {
+		if dialling.Load() {
+			x.giveUp(os.ErrDeadlineExceeded)
+		} else {
+			x.giveUp(errPoolFull)
+		}
+	})
+	defer wait.Stop()
+	trace := &httptrace.ClientTrace{
+		GetConn:      func(string) { wait.Reset(up.patience) }, // again where one was stale
+		ConnectStart: func(string, string) { dialling.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) {
+			wait.Stop()
+			x.connected = true
+		},
+	}
 	if r.ProtoAtLeast(1, 1) {
 		trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
 			return early.got(code, http.Header(h))
@@ -342,6 +355,8 @@ func (x *exchange) explain(err error) problem {
 	switch {
 	case errors.Is(err, wire.ErrFull), errors.Is(context.Cause(x.ctx), errPoolFull):
 		return problem{attache.CodeOverloaded, "All connections to " + x.target.Host + " that the proxy may have are in use (upstream.max_per_host). Try again, or with fewer requests at a time."}
+	case x.isTimeout():
+		return explainFailure(os.ErrDeadlineExceeded, x.target, x.connected)
 	case x.upload.tooSlow():
 		return stalled
 	case x.ctx.Err() != nil:
@@ -354,13 +369,16 @@ func (x *exchange) explain(err error) problem {
 	return explainFailure(err, x.target, x.connected)
 }
 
+// isTimeout tells whether the upstream was given up because it took too long.
+func (x *exchange) isTimeout() bool { return context.Cause(x.ctx) == os.ErrDeadlineExceeded }
+
 func (x *exchange) proxyAuth() problem {
 	return problem{attache.CodeUpstreamProxyAuth, x.target.Host + " answered 407 as if it were a proxy; your access token for this proxy is fine."}
 }
 
 // brokenOff says why an answer's body has not come to its end.
 func (x *exchange) brokenOff() problem {
-	if x.ctx.Err() != nil {
+	if x.ctx.Err() != nil && !x.isTimeout() {
 		return clientGone
 	}
 	return problem{attache.CodeConnectionTerminated, x.target.Host + " broke off inside its answer."}
@@ -390,8 +408,8 @@ func (x *exchange) Header() http.Header { return x.client.Header() }
 // Unwrap is for [http.ResponseController].
 func (x *exchange) Unwrap() http.ResponseWriter { return x.client }
 
-// WriteHeader implements [http.ResponseWriter]. A head whose body comes we do
-// not know when is sent at once.
+// WriteHeader implements [http.ResponseWriter]. A head whose body may come later is sent
+// at once; a short one mostly comes with it.
 func (x *exchange) WriteHeader(status int) {
 	x.record.Status = status
 	if x.switched != nil {
@@ -404,7 +422,7 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	x.answered = x.record.Code != attache.CodeClientGone
 	x.client.WriteHeader(status)
-	if x.length < 0 {
+	if x.length < 0 || x.length > bufferSize {
 		x.Flush()
 	}
 }
