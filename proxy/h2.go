@@ -70,6 +70,7 @@ type h2Conn struct {
 	top      uint32              // the last stream that is served
 	busy     int                 // goroutines that may have something to send
 	owed     int                 // room for bodies that the client is still to get back
+	repaying bool                // one of them gives it back
 	flushing bool                // one of them sends what is held
 	rested   time.Time           // when the last stream ended
 	injected []byte              // frames for the inner server that are not the client's

@@ -8,7 +8,7 @@ import (
 )
 
 // The bodies of requests on the fast path, which the inner server does not see: the
-// reader of the connection collects them, and gives the client back the room that
+// reader of the connection collects them, and has the client get back the room that
 // they have taken; the stream's goroutine waits for the end.
 
 // isUnended tells whether that is a stream which the inner server does not know of,
@@ -37,17 +37,13 @@ func (c *h2Conn) maySend() bool {
 }
 
 // ownData takes data of a stream that the inner server does not know of: they are
-// the request's body on the fast path, or else they are dropped. Who waits for the
-// body gives the room back, because the client may not be reading.
+// the request's body on the fast path, or else they are dropped.
 func (c *h2Conn) ownData(h wire.FrameHead) error {
 	c.own, c.ownStream, c.ownEnds = h.Length, h.Stream, h.Flags&wire.FlagEndStream != 0
 	if c.ownEnds {
 		c.forgetUnended(h.Stream)
 	}
-	if !c.owe(h.Stream, h.Length) && h.Length > 0 {
-		c.awaitSettings(c.ctx)
-		_, _ = c.Conn.Write(windowUpdate(h.Length))
-	}
+	c.owe(h.Length)
 	if h.Flags&wire.FlagPadded != 0 { // RFC 9113, section 6.1
 		if h.Length == 0 {
 			return c.refuse(wire.CodeProtocol)
@@ -68,32 +64,42 @@ func (c *h2Conn) ownData(h wire.FrameHead) error {
 	return nil
 }
 
-// owe notes that room for data of a stream has to be given back, if that is one of
-// the fast path.
-func (c *h2Conn) owe(stream uint32, n int) bool {
+// owe notes that room is to be given back, and has it done if it is worth a frame. Who
+// does so may wait for a client that does not read, for which nothing else is to wait.
+func (c *h2Conn) owe(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.taken[stream] == nil {
-		return false
-	}
 	c.owed += n
-	return true
+	if c.owed >= mostOwed && !c.repaying && c.p.extendRelay() {
+		c.repaying = true
+		c.busy++
+		go c.repay()
+	}
 }
 
-// repay gives the client room back, if it is worth a frame.
+// repay gives the client room back, until that is not worth a frame any more.
 func (c *h2Conn) repay() {
+	defer c.p.endRelay()
+	defer c.lessBusy(func() {})
+	c.awaitSettings(c.ctx)
+	for n := c.due(); n > 0; n = c.due() {
+		if _, err := c.Conn.Write(windowUpdate(n)); err != nil {
+			_ = c.shut()
+		}
+	}
+}
+
+// due is how much room is to be given back now; 0 ends repay.
+func (c *h2Conn) due() int {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	n := c.owed
 	if n < mostOwed {
-		c.mu.Unlock()
-		return
+		c.repaying = false
+		return 0
 	}
 	c.owed = 0
-	c.mu.Unlock()
-	c.awaitSettings(c.ctx)
-	if _, err := c.Conn.Write(windowUpdate(n)); err != nil {
-		_ = c.shut()
-	}
+	return n
 }
 
 // readOwn reads data that are not the inner server's.
@@ -160,7 +166,6 @@ func (s *h2Stream) awaitBody() *problem {
 	wait := patience{limit: s.p.settings.Limits.IdleTimeout}
 	defer wait.end()
 	for before := s.request.Length; ; {
-		s.conn.repay()
 		lacks, ended := s.missing()
 		s.record.BytesIn = s.request.Length - lacks
 		switch {
@@ -188,7 +193,6 @@ func (s *h2Stream) readBody() bool {
 	if why := s.awaitBody(); why != nil {
 		s.conn.awaitSettings(s.ctx)
 		s.fail(*why)
-		s.conn.repay()
 		if _, ended := s.missing(); !ended { // it need not go on
 			_ = s.write(wire.AppendReset(nil, s.id, wire.CodeNone))
 		}

@@ -323,6 +323,7 @@ func TestBodiesArriveWhileTheClientDoesNotRead(t *testing.T) {
 	_ = p.WriteWindowUpdate(0, 1<<30)
 	p.ask(1, plainH2(a, "/big"))
 	eventually(t, "the large answer does not begin", func() bool { return up.count() == 1 })
+	<-time.After(300 * time.Millisecond) // until it fills what lies between, and waits
 	for i := range uint32(posts) {
 		p.begin(2*i+3, a, "content-length", "15000")
 		_ = p.WriteData(2*i+3, true, make([]byte, 15000))
