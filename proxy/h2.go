@@ -83,8 +83,9 @@ type h2Conn struct {
 const (
 	h2Buffer     = 4 << 10 // at first
 	maxH2Control = 4 << 10 // a frame about the connection
-	// mostOwed is how much room the client waits for at most, as net/http has it.
-	mostOwed = 4 << 10
+	// mostOwed is how much room the client waits for at most, of the 1 MiB that net/http
+	// grants at first.
+	mostOwed = 128 << 10
 )
 
 var (
