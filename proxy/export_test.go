@@ -7,5 +7,12 @@ func (p *Proxy) AssumeHTTP1(authority string) { p.upstream.speak11.add(authority
 // the pool.
 func (p *Proxy) LearnNoOrigin() { p.upstream.speak11.due.Resize(0) }
 
+// IsDraining tells whether all tunnels know that they have to end.
+func (p *Proxy) IsDraining() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.draining
+}
+
 // WaitForHandlers waits until nothing is under way, of clients that have left.
 func (p *Proxy) WaitForHandlers() { p.handlers.Wait() }

@@ -166,3 +166,37 @@ func TestASilentUploadIsNotIdleWhileItsAnswerComes(t *testing.T) {
 		})
 	}
 }
+
+// When the proxy ends, a long request over a plain connection does not take the time of
+// those in tunnels.
+func TestTunnelsAreToldOfTheEndBesideAPlainRequest(t *testing.T) {
+	arrived, finish := make(chan struct{}), make(chan struct{})
+	plain := clearUpstreamOn(t, loopback(t), func(c net.Conn, br *bufio.Reader) {
+		if _, err := readHead(br); err == nil {
+			close(arrived)
+			<-finish
+			_, _ = io.WriteString(c, okAnswer)
+		}
+	})
+	up := newOrigin(t, nil)
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Drain = 20 * time.Second }, bearer("for-a", host))
+	tunnel := w.secure(w.open(up.authority(host)), host)
+	ask(t, tunnel, "GET / HTTP/1.1\r\nHost: "+up.authority(host)+"\r\n\r\n")
+	conn := w.dial()
+	fmt.Fprintf(conn, "GET http://%s/ HTTP/1.1\r\nHost: %[1]s\r\nProxy-Authorization: %s\r\n\r\n", plain.authority(other), w.authorization())
+	<-arrived
+	stopped := make(chan struct{})
+	go func() {
+		w.stop()
+		close(stopped)
+	}()
+	_ = tunnel.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := tunnel.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the tunnel is still open: %v", err)
+	}
+	close(finish)
+	if resp, body := answer(t, bufio.NewReader(conn), "GET"); resp.StatusCode != 200 || body != "ok" {
+		t.Errorf("answer %d %q", resp.StatusCode, body)
+	}
+	<-stopped
+}

@@ -276,15 +276,13 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 func (p *Proxy) stop(outer, inner, h2 *http.Server, callOff func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.settings.Limits.Drain)
 	defer cancel()
-	if outer.Shutdown(ctx) != nil {
-		_ = outer.Close()
-	}
 	end := func(s *http.Server) {
 		if s.Shutdown(ctx) != nil {
 			_ = s.Close()
 		}
 	}
 	var told sync.WaitGroup
+	told.Go(func() { end(outer) })
 	told.Go(func() { end(h2) }) // at once: its clients may begin no more streams
 	p.drain()
 	p.awaitRelays(ctx)

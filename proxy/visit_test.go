@@ -200,7 +200,7 @@ func TestServeGivesVisitsTimeToEnd(t *testing.T) {
 	fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", a)
 	<-asked
 	go w.stop()
-	w.awaitStop()
+	eventually(t, "the tunnel is not told", w.proxy.IsDraining)
 	close(goOn)
 	br := bufio.NewReader(conn)
 	if resp, body := answer(t, br, "POST"); resp.StatusCode != 200 || body != "ok" || !resp.Close {
