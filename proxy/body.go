@@ -266,7 +266,7 @@ func (d *download) Read(b []byte) (int, error) {
 	x := d.x
 	x.ended = err == io.EOF
 	if x.ended {
-		maps.DeleteFunc(d.resp.Trailer, isNotRelayed)
+		maps.DeleteFunc(d.resp.Trailer, isNoTrailer)
 	}
 	// A body of unknown length may end only because the client has left, and the
 	// upstream was told so.

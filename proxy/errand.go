@@ -136,7 +136,6 @@ func (f *errand) fetch(strips *policy.StripSet) (*wire.Conn, *problem, bool) {
 	c, err := f.send(strips)
 	if errors.Is(err, errOtherProtocol) {
 		f.p.upstream.only2.add(f.t.authority)
-		f.record.drop()
 		return nil, nil, false
 	}
 	if err == nil && f.response.Status == http.StatusUnauthorized && f.x.generation != 0 {

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"attache"
 	"attache/policy"
 	"attache/wire"
@@ -104,7 +106,10 @@ func isRelayedField(f *wire.Field) bool {
 // isForProxy tells whether a field belongs between a client and a proxy.
 func isForProxy(f *wire.Field) bool { return f.HasPrefix("proxy-") || f.HasPrefix("attache-") }
 
-func isNotRelayed(name string, _ []string) bool { return !isRelayed(name) }
+// isTrailer tells whether a field that is relayed means anything after a body.
+func isTrailer(name string) bool { return isRelayed(name) && httpguts.ValidTrailerHeader(name) }
+
+func isNoTrailer(name string, _ []string) bool { return !isTrailer(name) }
 
 // isOurs tells whether a field belongs between a client and this proxy.
 func isOurs(name string) bool { return strings.HasPrefix(name, "Attache-") }

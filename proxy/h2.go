@@ -70,12 +70,14 @@ type h2Conn struct {
 	top      uint32              // the last stream that is served
 	busy     int                 // goroutines that may have something to send
 	owed     int                 // room for bodies that the client is still to get back
+	padded   map[uint32]int      // what of that streams are to get back, too
 	repaying bool                // one of them gives it back
 	flushing bool                // one of them sends what is held
 	rested   time.Time           // when the last stream ended
 	injected []byte              // frames for the inner server that are not the client's
 	gone     bool                // the client is
 	ending   bool                // the client was told that there are to be no more streams
+	final    uint32              // the last one that is served, from then on
 	closed   bool                // the inner server has ended the connection
 }
 
@@ -384,17 +386,17 @@ func (c *h2Conn) withoutTable(h wire.FrameHead, payload []byte) []byte {
 
 // refuse tells the client what is wrong with its connection, and ends it.
 func (c *h2Conn) refuse(code wire.Code) error {
-	c.awaitSettings(c.ctx)
+	c.awaitSettings()
 	c.goAway(c.last, code)
 	return errH2Malformed
 }
 
 // awaitSettings waits for those of the inner server, before which nothing may be
 // sent.
-func (c *h2Conn) awaitSettings(ctx context.Context) {
+func (c *h2Conn) awaitSettings() {
 	select {
 	case <-c.settled:
-	case <-ctx.Done():
+	case <-c.ctx.Done():
 	}
 }
 
@@ -462,7 +464,10 @@ func (c *h2Conn) inject(frames []byte) {
 }
 
 // windowUpdate grants that much on the connection.
-func windowUpdate(n int) []byte {
-	b := wire.FrameHead{Type: wire.FrameWindowUpdate, Length: 4}.Append(nil)
-	return binary.BigEndian.AppendUint32(b, uint32(n))
+func windowUpdate(n int) []byte { return appendWindowUpdate(nil, 0, n) }
+
+// appendWindowUpdate is that for a stream, or for the connection, which is 0.
+func appendWindowUpdate(out []byte, stream uint32, n int) []byte {
+	out = wire.FrameHead{Type: wire.FrameWindowUpdate, Length: 4, Stream: stream}.Append(out)
+	return binary.BigEndian.AppendUint32(out, uint32(n))
 }

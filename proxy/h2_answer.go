@@ -46,7 +46,7 @@ func appendHeader(block []byte, h http.Header) []byte {
 }
 
 func (s *h2Stream) sendHint() error {
-	s.conn.awaitSettings(s.ctx)
+	s.conn.awaitSettings()
 	out := s.block(s.out[:0])
 	if r := s.parsed; r != nil {
 		relayable(r.Header)
@@ -131,7 +131,6 @@ func (s *h2Stream) pass(c *wire.Conn, b body, out []byte) ([]byte, error) {
 		}
 		at, from := len(out), len(out)+wire.FrameHeadSize
 		n, err := s.read(c, b, out[from:from+piece])
-		s.record.BytesOut += int64(n)
 		var failed error
 		out, at, failed = s.fit(out[:from+n], at)
 		switch {
@@ -177,6 +176,7 @@ func (s *h2Stream) fit(out []byte, at int) ([]byte, int, error) {
 			}
 		}
 		wire.FrameHead{Type: wire.FrameData, Length: n, Stream: s.id}.Put(out[at:])
+		s.record.BytesOut += int64(n)
 		if n == data {
 			return out, at, nil
 		}
@@ -221,7 +221,7 @@ func (s *h2Stream) appendTrailer(block []byte, b body) []byte {
 		return block
 	}
 	if b.wire == nil {
-		maps.DeleteFunc(s.parsed.Trailer, func(name string, _ []string) bool { return !isTrailer(name) })
+		maps.DeleteFunc(s.parsed.Trailer, isNoTrailer)
 		return appendHeader(block, s.parsed.Trailer)
 	}
 	for _, f := range b.wire.Trailer() {
@@ -231,9 +231,6 @@ func (s *h2Stream) appendTrailer(block []byte, b body) []byte {
 	}
 	return block
 }
-
-// isTrailer tells whether a field that is relayed means anything after a body.
-func isTrailer(name string) bool { return isRelayed(name) && httpguts.ValidTrailerHeader(name) }
 
 // fail answers in the upstream's place.
 func (s *h2Stream) fail(why problem) {
@@ -250,7 +247,6 @@ func (s *h2Stream) fail(why problem) {
 	out := appendHeader(wire.AppendStatus(s.block(s.out[:0]), resp.StatusCode), resp.Header)
 	out = wire.SealHeaders(out, 0, s.id, endFlag(len(text) == 0))
 	if len(text) > 0 {
-		s.record.BytesOut += int64(len(text))
 		at := len(out)
 		out = append(append(out, make([]byte, wire.FrameHeadSize)...), text...)
 		var err error

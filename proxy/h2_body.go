@@ -43,7 +43,6 @@ func (c *h2Conn) ownData(h wire.FrameHead) error {
 	if c.ownEnds {
 		c.forgetUnended(h.Stream)
 	}
-	c.owe(h.Length)
 	if h.Flags&wire.FlagPadded != 0 { // RFC 9113, section 6.1
 		if h.Length == 0 {
 			return c.refuse(wire.CodeProtocol)
@@ -58,18 +57,27 @@ func (c *h2Conn) ownData(h wire.FrameHead) error {
 		c.from++
 	}
 	c.from += wire.FrameHeadSize
+	c.owe(h.Stream, h.Length, h.Length-c.own)
 	if c.own == 0 {
 		c.collect(h.Stream, nil, c.ownEnds)
 	}
 	return nil
 }
 
-// owe notes that room is to be given back, and has it done if it is worth a frame. Who
-// does so may wait for a client that does not read, for which nothing else is to wait.
-func (c *h2Conn) owe(n int) {
+// owe notes that room for n bytes of a stream is to be given back, and has it done if it
+// is worth a frame. Who does so may wait for a client that does not read, for which
+// nothing else is to wait. The stream itself has room for all of a body, but not for what
+// that may be padded with.
+func (c *h2Conn) owe(stream uint32, n, padding int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.owed += n
+	if padding > 0 && c.taken[stream] != nil {
+		if c.padded == nil {
+			c.padded = make(map[uint32]int)
+		}
+		c.padded[stream] += padding
+	}
 	if c.owed >= mostOwed && !c.repaying && c.p.extendRelay() {
 		c.repaying = true
 		c.busy++
@@ -81,25 +89,30 @@ func (c *h2Conn) owe(n int) {
 func (c *h2Conn) repay() {
 	defer c.p.endRelay()
 	defer c.lessBusy(func() {})
-	c.awaitSettings(c.ctx)
-	for n := c.due(); n > 0; n = c.due() {
-		if _, err := c.Conn.Write(windowUpdate(n)); err != nil {
+	c.awaitSettings()
+	for grants := c.due(); grants != nil; grants = c.due() {
+		if _, err := c.Conn.Write(grants); err != nil {
 			_ = c.shut()
 		}
 	}
 }
 
-// due is how much room is to be given back now; 0 ends repay.
-func (c *h2Conn) due() int {
+// due are frames that give back what is owed; nil ends repay.
+func (c *h2Conn) due() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := c.owed
-	if n < mostOwed {
+	if c.owed < mostOwed {
 		c.repaying = false
-		return 0
+		return nil
 	}
-	c.owed = 0
-	return n
+	grants := windowUpdate(c.owed)
+	for stream, n := range c.padded {
+		if c.taken[stream] != nil {
+			grants = appendWindowUpdate(grants, stream, n)
+		}
+	}
+	c.owed, c.padded = 0, nil
+	return grants
 }
 
 // readOwn reads data that are not the inner server's.
@@ -191,9 +204,9 @@ func (s *h2Stream) awaitBody() *problem {
 // may have changed meanwhile. The event is that of the second decision.
 func (s *h2Stream) readBody() bool {
 	if why := s.awaitBody(); why != nil {
-		s.conn.awaitSettings(s.ctx)
+		s.conn.awaitSettings()
 		s.fail(*why)
-		if _, ended := s.missing(); !ended { // it need not go on
+		if _, ended := s.missing(); !ended && why.code != clientGone.code { // it need not go on
 			_ = s.write(wire.AppendReset(nil, s.id, wire.CodeNone))
 		}
 		return false
@@ -203,8 +216,7 @@ func (s *h2Stream) readBody() bool {
 	s.now = time.Now()
 	ix := s.p.with.Index()
 	if !s.admit(ix, began, protocol) {
-		s.record.drop()
-		s.conn.awaitSettings(s.ctx)
+		s.conn.awaitSettings()
 		s.detour()
 		return false
 	}

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"attache"
 	"attache/proxy"
+	"attache/wire"
 )
 
 // withBody is a header block without an end, and what is sent after it.
@@ -359,5 +361,46 @@ func TestStreamsThatNobodyEndsAreForgotten(t *testing.T) {
 	_ = p.WriteData(id, true, []byte("hello"))
 	if s := p.wait(id); s.data.String() != "HTTP/1.1 /a hello" {
 		t.Errorf("then: %q, %v", s.data.String(), p.ended)
+	}
+}
+
+// A client may pad what it sends, and gets the room back that this takes.
+func TestHTTP2RoomForPaddingIsGivenBack(t *testing.T) {
+	w := newWorld(t, newOrigin(t, echo), func(s *proxy.Settings) { s.Limits.IdleTimeout = 2 * time.Second }, bearer("for-a", host))
+	conn := w.secure(w.open(w.upstream.authority(host)), host, "h2")
+	defer conn.Close()
+	p := newH2Peer(t, conn)
+	room := map[uint32]int64{0: wire.InitialWindow, 1: wire.InitialWindow}
+	read := func() bool {
+		if !p.read() {
+			return false
+		}
+		switch f := p.frame.(type) {
+		case *http2.SettingsFrame:
+			if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
+				room[1] += int64(v) - wire.InitialWindow
+			}
+		case *http2.WindowUpdateFrame:
+			room[f.StreamID] += int64(f.Increment)
+		}
+		return true
+	}
+	for room[1] == wire.InitialWindow && read() {
+	}
+	const size = 6000
+	p.begin(1, w.upstream.authority(host), "content-length", fmt.Sprint(size))
+	padding := make([]byte, 255)
+	for i := range size {
+		takes := int64(1 + 1 + len(padding))
+		for room[0] < takes || room[1] < takes {
+			if p.stream(1).ended || !read() {
+				t.Fatalf("after %d of %d bytes: room %v; answer %d, %v", i, size, room, p.stream(1).status(), p.ended)
+			}
+		}
+		_ = p.WriteDataPadded(1, i == size-1, []byte("x"), padding)
+		room[0], room[1] = room[0]-takes, room[1]-takes
+	}
+	if s := p.wait(1); s.status() != 200 {
+		t.Errorf("answer %d, %v", s.status(), p.ended)
 	}
 }

@@ -409,3 +409,28 @@ func TestHTTP2TheLastGoodbyeKnowsOfTheInnerServersStreams(t *testing.T) {
 	}
 	w.stop()
 }
+
+// A client takes streams behind the last one that it was told of for unserved, and sends
+// them again: that cannot be taken back (RFC 9113, section 6.8).
+func TestTheLastStreamOfAGoodbyeDoesNotBecomeGreater(t *testing.T) {
+	p, free := heldRequest(t)
+	defer free()
+	_ = p.WriteGoAway(0, http2.ErrCodeNo, nil)
+	var last []uint32
+	isGoodbye := func(f http2.Frame) bool {
+		g, ok := f.(*http2.GoAwayFrame)
+		if ok {
+			last = append(last, g.LastStreamID)
+		}
+		return ok
+	}
+	p.until(2*time.Second, isGoodbye)
+	p.ended = nil
+	p.ask(3, plainH2("x", "/"))
+	p.ask(5, plainH2("x", "/"))
+	_ = p.WriteRawFrame(http2.FrameWindowUpdate, 0, 0, []byte{1})
+	p.until(2*time.Second, isGoodbye)
+	if len(last) != 2 || last[1] > last[0] {
+		t.Errorf("the last streams are said to be %v", last)
+	}
+}

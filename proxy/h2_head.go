@@ -187,7 +187,7 @@ func (c *h2Conn) refuseStream(h wire.FrameHead) error {
 		}
 		c.refused = append(c.refused, h.Stream)
 	}
-	c.awaitSettings(c.ctx)
+	c.awaitSettings()
 	_, _ = c.Conn.Write(wire.AppendReset(nil, h.Stream, wire.CodeRefused))
 	return nil
 }

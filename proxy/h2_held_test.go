@@ -315,3 +315,30 @@ func TestHTTP2TheGoodbyeKnowsOfWhatIsHeld(t *testing.T) {
 		w.stop()
 	}
 }
+
+// Who takes a byte of what is held now and then is not waited for.
+func TestHTTP2WhatIsHeldIsNotKeptForSingleBytes(t *testing.T) {
+	up := filler(t)
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.WriteTimeout = 300 * time.Millisecond }, bearer("for-a", host))
+	p := w.h2()
+	p.ask(1, plainH2(up.authority(host), "/"))
+	p.takeAll(t, 1, 65535)
+	p.postTo(3, up.authority(host), "/")
+	if !p.until(5*time.Second, isHead(3)) {
+		t.Fatal(p.ended)
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range 30 {
+		<-tick.C
+		_ = p.WriteWindowUpdate(0, 1)
+		ended := false
+		if !p.until(2*time.Second, func(f http2.Frame) bool {
+			ended = f.Header().Type == http2.FrameRSTStream
+			return ended || f.Header().Type == http2.FrameData
+		}) || ended {
+			return
+		}
+	}
+	t.Error("30 bytes in 3 s, where a write may take 0.3 s")
+}

@@ -453,3 +453,16 @@ func TestHTTP2RoomMayBecomeLessThanNone(t *testing.T) {
 		_ = p.WriteWindowUpdate(0, 200_000)
 	}
 }
+
+// An event counts what the client had room for, and no more.
+func TestHTTP2OnlyWhatIsSentIsCounted(t *testing.T) {
+	up := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 3000)) })
+	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.WriteTimeout = 200 * time.Millisecond }, bearer("for-a", host))
+	p := w.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1000})
+	p.stingy = true
+	p.ask(1, plainH2(up.authority(host), "/"))
+	s := p.wait(1)
+	if e := w.event(isRequest); e.BytesOut != int64(s.data.Len()) && hasFastPath() {
+		t.Errorf("%d bytes came, and the event says %d", s.data.Len(), e.BytesOut)
+	}
+}

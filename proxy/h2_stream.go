@@ -205,7 +205,7 @@ func (s *h2Stream) serve() {
 		return
 	}
 	c, why, ok := s.fetch(s.strips)
-	s.conn.awaitSettings(s.ctx)
+	s.conn.awaitSettings()
 	switch {
 	case !ok:
 		s.detour()
@@ -256,18 +256,24 @@ func (s *h2Stream) reset(code wire.Code) {
 func (s *h2Stream) detour() {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
-	c := &wire.Conn{Conn: ours} // of no pool, so it is not given back
-	s.bound(c, time.Now().Add(s.p.upstream.read))
-	defer s.unbound()
-	if !s.p.tunnels.give(&detour{theirs, s.t}) {
+	var err error
+	given := s.p.tunnels.give(&detour{theirs, s.t})
+	if given {
+		_, err = ours.Write(s.in[:s.size])
+	}
+	if !given || err != nil {
+		s.record.failed(ending)
 		s.reset(wire.CodeInternal)
 		return
 	}
+	s.record.drop()             // the inner server has read the head, and sees to the event
+	c := &wire.Conn{Conn: ours} // of no pool, so it is not given back
+	s.bound(c, time.Now().Add(s.p.upstream.read))
+	defer s.unbound()
 	var sent sync.WaitGroup
-	sent.Go(func() { _, _ = ours.Write(s.in) }) // the answer may come before it is read
+	sent.Go(func() { _, _ = ours.Write(s.in[s.size:]) }) // the answer may come before it is read
 	defer func() { _ = ours.Close(); sent.Wait() }()
-	err := s.parseOdd(c)
-	if err != nil {
+	if err = s.parseOdd(c); err != nil {
 		s.reset(wire.CodeInternal)
 		return
 	}

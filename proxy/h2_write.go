@@ -137,17 +137,18 @@ func (c *h2Conn) flush() {
 	}()
 	wait := patience{limit: c.p.settings.Limits.WriteTimeout}
 	defer wait.end()
-	waiting := uint32(0) // the stream that waits
+	waiting, passed := uint32(0), 0 // the stream that waits, and how much was sent meanwhile
 	for {
 		sent, more := c.flushOne()
 		if !more {
 			return
 		}
-		if stream := c.firstHeld(); sent || stream != waiting {
+		passed += sent
+		if stream := c.firstHeld(); passed >= maxPiece || stream != waiting {
 			wait.end()
-			waiting = stream
+			waiting, passed = stream, 0
 		}
-		if sent {
+		if sent > 0 {
 			continue
 		}
 		select {
@@ -162,7 +163,7 @@ func (c *h2Conn) flush() {
 }
 
 // flushOne sends one frame of what is held, or ends the flush if there is nothing.
-func (c *h2Conn) flushOne() (sent, more bool) {
+func (c *h2Conn) flushOne() (sent int, more bool) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	frame, more := c.unhold()
@@ -172,7 +173,7 @@ func (c *h2Conn) flushOne() (sent, more bool) {
 	if !more {
 		c.flushed()
 	}
-	return frame != nil, more
+	return len(frame), more
 }
 
 // flushed ends the work of flush.
@@ -231,6 +232,7 @@ func (c *h2Conn) goodbye(frame []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ending = true
+	c.final = max(served, c.top)
 	if served >= c.top {
 		return frame
 	}
@@ -244,8 +246,14 @@ func (c *h2Conn) goodbye(frame []byte) []byte {
 	return frame
 }
 
-// goAway says that no more streams are served (RFC 9113, section 6.8).
+// goAway says that no more streams are served, and which was the last (RFC 9113, section
+// 6.8): not one behind final, once that is known.
 func (c *h2Conn) goAway(last uint32, code wire.Code) {
+	c.mu.Lock()
+	if c.ending {
+		last = min(last, c.final)
+	}
+	c.mu.Unlock()
 	_, _ = c.Conn.Write(wire.AppendGoAway(nil, last, code))
 }
 
@@ -255,8 +263,11 @@ func (c *h2Conn) goAway(last uint32, code wire.Code) {
 func (c *h2Conn) Close() error {
 	c.mu.Lock()
 	first, wait := !c.closed, c.busy > 0 && !c.gone
-	told, top := c.ending, c.top
-	c.closed, c.ending = true, true
+	told := c.ending
+	if !told {
+		c.ending, c.final = true, c.top
+	}
+	c.closed = true
 	c.mu.Unlock()
 	switch {
 	case !wait:
@@ -265,7 +276,7 @@ func (c *h2Conn) Close() error {
 		go func() {
 			defer c.p.handlers.Done()
 			if !told {
-				c.goAway(top, wire.CodeNone)
+				c.goAway(maxWindow, wire.CodeNone)
 			}
 			_, _ = c.Read(make([]byte, h2Buffer))
 		}()

@@ -79,7 +79,7 @@ func (f *relay) appendOddHead(out []byte) []byte {
 
 // appendOddTrailer is appendTrailer for such an answer.
 func (f *relay) appendOddTrailer(out []byte) []byte {
-	maps.DeleteFunc(f.parsed.Trailer, isNotRelayed)
+	maps.DeleteFunc(f.parsed.Trailer, isNoTrailer)
 	b := bytes.NewBuffer(out)
 	_ = f.parsed.Trailer.Write(b) // to memory
 	return b.Bytes()

@@ -15,6 +15,7 @@ func (f *relay) exchange(strips *policy.StripSet) outcome {
 	c, why, ok := f.fetch(strips)
 	switch {
 	case !ok:
+		f.record.drop()
 		return other
 	case why != nil:
 		return f.fail(*why)
@@ -162,7 +163,7 @@ func (f *relay) appendTrailer(out []byte, b body) []byte {
 		return append(f.appendOddTrailer(out), "\r\n"...)
 	}
 	for _, field := range b.wire.Trailer() {
-		if isRelayed(http.CanonicalHeaderKey(string(field.Name))) {
+		if isTrailer(http.CanonicalHeaderKey(string(field.Name))) {
 			out = append(out, field.Line...)
 		}
 	}

@@ -342,7 +342,7 @@ func (p *Proxy) onResponse(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Res
 	if resp.ContentLength < 0 || resp.StatusCode == http.StatusNotModified {
 		delete(resp.Header, "Content-Length")
 	}
-	maps.DeleteFunc(resp.Trailer, isNotRelayed)
+	maps.DeleteFunc(resp.Trailer, isNoTrailer)
 	if len(resp.Trailer) > 0 { // over HTTP/1.1 they need chunks
 		delete(resp.Header, "Content-Length")
 		x.length = -1

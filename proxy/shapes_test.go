@@ -133,6 +133,7 @@ var answerShapes = map[string]conversation{
 	"200 fields":                       {upstream: "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 200) + "Content-Length: 4\r\n\r\nbody"},
 	"a head larger than a buffer":      {upstream: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 40_000) + "\r\nContent-Length: 4\r\n\r\nbody"},
 	"a head larger than a limit":       {upstream: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 200_000) + "\r\nContent-Length: 4\r\n\r\nbody"},
+	"trailers that are none":           {upstream: "HTTP/1.1 200 OK\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX: y\r\nContent-Length: 9\r\nHost: x\r\nSet-Cookie: x\r\nContent-Type: x\r\n\r\n"},
 	"trailers after an odd head":       {upstream: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n z\r\n\r\n4\r\nbody\r\n0\r\nX: y\r\nAttache-Error: x\r\n\r\n"},
 	"an odd head until the end":        {upstream: "HTTP/1.0 200 OK\r\nX: y\r\n z\r\n\r\nbody", closes: true},
 	"an odd head, and less":            {upstream: "HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 9\r\n\r\nbody", closes: true},
