@@ -116,8 +116,8 @@ func (u *upload) Read(b []byte) (int, error) {
 	u.inTime()
 	switch {
 	case err == io.EOF:
-		u.ended.Store(true)
 		u.end(time.Time{})
+		u.ended.Store(true) // from here on the exchange may be over
 	case err != nil:
 		u.failed.Store(&brokenBody)
 	}

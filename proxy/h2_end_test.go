@@ -430,7 +430,7 @@ func TestTheLastStreamOfAGoodbyeDoesNotBecomeGreater(t *testing.T) {
 	p.ask(5, plainH2("x", "/"))
 	_ = p.WriteRawFrame(http2.FrameWindowUpdate, 0, 0, []byte{1})
 	p.until(2*time.Second, isGoodbye)
-	if len(last) != 2 || last[1] > last[0] {
+	if len(last) < 2 && hasFastPath() || len(last) == 2 && last[1] > last[0] {
 		t.Errorf("the last streams are said to be %v", last)
 	}
 }
