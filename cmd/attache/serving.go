@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -21,8 +22,14 @@ const (
 
 	httpHeadTimeout = 10 * time.Second
 	httpReadTimeout = time.Minute
-	httpIdleTimeout = 2 * time.Minute
-	httpHeadBytes   = 64 << 10
+	// httpWriteTimeout counts from the head: it is a minute for the body to come,
+	// and one for the answer to be made and read. Event streams set their own.
+	httpWriteTimeout = httpReadTimeout + time.Minute
+	httpIdleTimeout  = 2 * time.Minute
+	httpHeadBytes    = 64 << 10
+	// httpConnections is how many clients each port but the proxy's serves at once,
+	// those without a token included; others wait. The socket is its owner's alone.
+	httpConnections = 256
 )
 
 var errSlowEnd = errors.New("what was under way did not end in time and was cut off")
@@ -51,10 +58,10 @@ func (s *server) run(ctx context.Context) error {
 	serve(s.runErrands)
 	serve(s.serving(s.socket, s.socketHandler()))
 	if s.admin != nil {
-		serve(s.serving(s.admin, s.idle.watching(s.api)))
+		serve(s.serving(netutil.LimitListener(s.admin, httpConnections), s.idle.watching(s.api)))
 	}
 	if s.listeners.metrics != nil {
-		serve(s.serving(s.listeners.metrics, s.metricsHandler()))
+		serve(s.serving(netutil.LimitListener(s.listeners.metrics, httpConnections), s.metricsHandler()))
 	}
 	if s.cfg.IdleExit > 0 {
 		serve(s.endWhenIdle)
@@ -127,6 +134,7 @@ func (s *server) serving(ln net.Listener, h http.Handler) func(context.Context) 
 			Handler:           h,
 			ReadHeaderTimeout: httpHeadTimeout,
 			ReadTimeout:       httpReadTimeout,
+			WriteTimeout:      httpWriteTimeout,
 			IdleTimeout:       httpIdleTimeout,
 			MaxHeaderBytes:    httpHeadBytes,
 
