@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,6 +72,19 @@ func (a *API) tokenOf(r *http.Request, token string) (attache.AdminToken, *failu
 		return none, a.refused(r, "The token has expired: make another with attache admin-token create.")
 	}
 	return t, nil
+}
+
+// stillMay reports whether a caller who was let in before, by the ID of the admin
+// token, has not lost the right to since.
+func (a *API) stillMay(ctx context.Context, by string, need attache.Role) (bool, error) {
+	if by == local.name {
+		return true, nil
+	}
+	all, err := a.Store.AdminTokens(ctx)
+	return slices.ContainsFunc(all, func(t attache.AdminToken) bool {
+		c := callerOf(t)
+		return c.name == by && c.may(need) && !t.Expired(time.Now())
+	}), err
 }
 
 // presented is the token in the request.

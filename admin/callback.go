@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"attache"
 	"attache/oauth"
@@ -42,7 +41,10 @@ func (u *ui) callback(w http.ResponseWriter, r *http.Request) {
 		err = oauth.ErrUnknownFlow
 	}
 	if err == nil {
-		err = u.stillMay(r.Context(), start.By)
+		var may bool
+		if may, err = u.stillMay(r.Context(), start.By, attache.RoleOperator); err == nil && !may {
+			err = oauth.ErrUnknownFlow
+		}
 	}
 	if err != nil {
 		u.fail(w, r, err)
@@ -50,24 +52,6 @@ func (u *ui) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	_, err = flows.Finish(r.Context(), start.By, state, "?"+r.URL.RawQuery)
 	u.write(w, r, u.finished(r.Context(), start, err))
-}
-
-// stillMay fails where the admin token that began an authorization has lost its
-// right to since.
-func (a *API) stillMay(ctx context.Context, by string) error {
-	if by == local.name {
-		return nil
-	}
-	all, err := a.Store.AdminTokens(ctx)
-	if err != nil {
-		return err
-	}
-	for _, t := range all {
-		if c := callerOf(t); c.name == by && c.may(attache.RoleOperator) && !t.Expired(time.Now()) {
-			return nil
-		}
-	}
-	return oauth.ErrUnknownFlow
 }
 
 // finished is the page about the end of an authorization.

@@ -86,7 +86,7 @@ func (a *API) events(api huma.API) {
 		summary: "Show or follow events",
 		text: "Lists recent events, one for each CONNECT and request. With Accept: text/event-stream it follows them " +
 			"instead: each message's data is an event; comments come as heartbeats every 15 seconds; a message of the " +
-			"type missed says how many events a slow reader lost.",
+			"type missed says how many events a slow reader lost. A stream ends with its admin token.",
 		errors: []int{http.StatusServiceUnavailable},
 	}
 	register(a, api, rt, a.showEvents)
@@ -113,14 +113,24 @@ func (a *API) showEvents(_ context.Context, in *EventsQuery) (*huma.StreamRespon
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer func() { <-a.streams }()
 		r, w := humago.Unwrap(hc)
-		_ = a.follow(r.Context(), w) // every error is the client's going
+		_ = a.follow(w, r) // every error is the client's going, or its token's end
 	}}, nil
 }
 
-// follow sends events until the client goes or the server shuts down.
-func (a *API) follow(ctx context.Context, w http.ResponseWriter) error {
+var errTokenEnded = errors.New("the admin token has been revoked or has expired")
+
+// follow sends events until the client goes or the server shuts down, or a
+// heartbeat finds that the client's token is not good any more.
+func (a *API) follow(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", streamType)
+	ctx := r.Context()
+	c, _ := ctx.Value(callerKey{}).(caller)
 	return a.Events.follow(ctx, a.Done, func(e *attache.Event, missed uint64) error {
+		if e == nil {
+			if may, err := a.stillMay(ctx, c.name, attache.RoleViewer); err != nil || !may {
+				return errors.Join(errTokenEnded, err)
+			}
+		}
 		message, err := streamed(e, missed)
 		if err != nil {
 			return err

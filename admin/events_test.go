@@ -167,6 +167,38 @@ func TestASilentStreamHasHeartbeats(t *testing.T) {
 	})
 }
 
+func TestAStreamEndsWithItsToken(t *testing.T) {
+	for sentence, test := range map[string]struct {
+		tokenLife, revoked time.Duration
+	}{
+		"when it expires":    {time.Hour, 2 * time.Hour},
+		"when it is revoked": {2 * time.Hour, time.Hour},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newTimed(t, test.tokenLife)
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour)
+				defer cancel()
+				go func() {
+					<-time.After(test.revoked)
+					all, err := u.store.AdminTokens(t.Context())
+					must(t, err)
+					must(t, u.store.DeleteAdminToken(t.Context(), all[0].ID))
+				}()
+				r := streamRequest(ctx)
+				r.Header.Set("Authorization", "Bearer "+u.token.Expose())
+				began, w := time.Now(), httptest.NewRecorder()
+				r.Host = "localhost"
+				u.api.ServeHTTP(w, r)
+				if lasted := time.Since(began); w.Code != 200 || lasted < time.Hour || lasted > time.Hour+15*time.Second {
+					t.Errorf("answered %d, the stream lasted %s", w.Code, lasted)
+				}
+				<-time.After(2 * time.Hour) // until the token is revoked, too
+			})
+		})
+	}
+}
+
 func TestStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler := bubble(t, fromRing(audit.NewRing(1)))

@@ -187,6 +187,7 @@ func TestOtherSitesCannotUseTheUI(t *testing.T) {
 type timed struct {
 	t     *testing.T
 	api   *admin.API
+	store *store.Store
 	ring  *audit.Ring
 	token secret.Text
 }
@@ -203,7 +204,7 @@ func newTimed(t *testing.T, tokenLife time.Duration) *timed {
 	ring := audit.NewRing(1000)
 	api, err := admin.New(admin.Options{Store: kept, Events: fromRing(ring), Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
-	return &timed{t, api, ring, token}
+	return &timed{t, api, kept, ring, token}
 }
 
 func (u *timed) do(ctx context.Context, method, path, session string, form url.Values) *httptest.ResponseRecorder {
