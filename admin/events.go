@@ -122,10 +122,9 @@ var errTokenEnded = errors.New("the admin token has been revoked or has expired"
 // follow sends events until the client goes or the server shuts down, or a
 // heartbeat finds that the client's token is not good any more.
 func (a *API) follow(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("Content-Type", streamType)
 	ctx := r.Context()
 	c, _ := ctx.Value(callerKey{}).(caller)
-	return a.Events.follow(ctx, a.Done, func(e *attache.Event, missed uint64) error {
+	return a.stream(w, r, func(e *attache.Event, missed uint64) error {
 		if e == nil {
 			if may, err := a.stillMay(ctx, c.name, attache.RoleViewer); err != nil || !may {
 				return errors.Join(errTokenEnded, err)
@@ -137,6 +136,16 @@ func (a *API) follow(w http.ResponseWriter, r *http.Request) error {
 		}
 		return push(w, message)
 	})
+}
+
+// stream answers with a stream of what each pushes, see [EventSource]. To HEAD it
+// is a head alone, or nobody would ever end it.
+func (a *API) stream(w http.ResponseWriter, r *http.Request, each func(e *attache.Event, missed uint64) error) error {
+	w.Header().Set("Content-Type", streamType)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	return a.Events.follow(r.Context(), a.Done, each)
 }
 
 // push sends a message of a stream at once.

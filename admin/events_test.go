@@ -199,6 +199,27 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 	}
 }
 
+func TestHEADOfAStreamEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTimed(t, 24*time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		api := streamRequest(ctx)
+		api.Method, api.Host = http.MethodHead, "localhost"
+		api.Header.Set("Authorization", "Bearer "+u.token.Expose())
+		w := httptest.NewRecorder()
+		u.api.ServeHTTP(w, api)
+		for which, w := range map[string]*httptest.ResponseRecorder{
+			"the API's": w,
+			"the UI's":  u.do(ctx, http.MethodHead, "/events/stream", u.signIn(), nil),
+		} {
+			if ct := w.Header().Get("Content-Type"); ctx.Err() != nil || w.Code != 200 || ct != "text/event-stream" {
+				t.Errorf("%s: answered %d %s, %v", which, w.Code, ct, ctx.Err())
+			}
+		}
+	})
+}
+
 func TestStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler := bubble(t, fromRing(audit.NewRing(1)))

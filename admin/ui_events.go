@@ -71,7 +71,6 @@ func (u *ui) streamEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() { <-u.streams }()
-	w.Header().Set("Content-Type", streamType)
 	_ = u.followRows(w, r) // every error is the client's going, or the session's end
 }
 
@@ -82,7 +81,7 @@ func (u *ui) followRows(w http.ResponseWriter, r *http.Request) error {
 	var newest, shown string
 	var due time.Time
 	denied := deniedAlone(r)
-	return u.Events.follow(r.Context(), u.Done, func(e *attache.Event, _ uint64) error {
+	return u.stream(w, r, func(e *attache.Event, _ uint64) error {
 		if e == nil {
 			if c, err := u.visitor(r); err != nil || c == (caller{}) {
 				return errors.Join(errSessionEnded, err, push(w, sessionEnded))
