@@ -77,11 +77,12 @@ func (a *API) createAdminToken(ctx context.Context, in *WithBody[AdminTokenReque
 	if _, ok := ranks[ask.Role]; !ok {
 		return nil, &attache.FieldError{Field: "role", Rule: "must be admin, operator or viewer"}
 	}
-	if err := ask.check(created); err != nil {
+	expires, err := ask.check(created)
+	if err != nil {
 		return nil, err
 	}
 	id, token, hash := attache.NewToken(attache.AdminTokenPrefix)
-	t := attache.AdminToken{ID: id, Role: ask.Role, Hash: hash, CreatedAt: created, ExpiresAt: ask.ExpiresAt}
+	t := attache.AdminToken{ID: id, Role: ask.Role, Hash: hash, CreatedAt: created, ExpiresAt: expires}
 	if err := a.Store.CreateAdminToken(ctx, t); err != nil {
 		return nil, err
 	}

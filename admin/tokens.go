@@ -32,14 +32,26 @@ type AccessTokenList struct {
 
 // Expiry is how long a new token lives.
 type Expiry struct {
-	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"When it runs out, in the future; absent: never." example:"2030-01-31T12:00:00Z"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"When it runs out, in the future; absent: never." example:"2030-01-31T12:00:00Z"`
 }
 
-func (e Expiry) check(now time.Time) error {
-	if !e.ExpiresAt.IsZero() && !now.Before(e.ExpiresAt) {
-		return &attache.FieldError{Field: "expires_at", Rule: "is not in the future", Remedy: "leave it out for a token that does not expire"}
+// lastYear is the last that a time in JSON can have.
+const lastYear = 9999
+
+// check is when the token runs out; zero: never, which only a time that is absent
+// means.
+func (e Expiry) check(now time.Time) (time.Time, error) {
+	const never = "leave it out for a token that does not expire"
+	switch at := e.ExpiresAt; {
+	case at == nil:
+		return time.Time{}, nil
+	case !now.Before(*at):
+		return time.Time{}, &attache.FieldError{Field: "expires_at", Rule: "is not in the future", Remedy: never}
+	case at.UTC().Year() > lastYear:
+		return time.Time{}, &attache.FieldError{Field: "expires_at", Rule: "is after the year 9999 in UTC", Remedy: never}
+	default:
+		return *at, nil
 	}
-	return nil
 }
 
 // AccessTokenRequest makes an access token.
@@ -88,12 +100,13 @@ func (a *API) listAccessTokens(ctx context.Context, in *IntegrationPath) (*Answe
 }
 
 func (a *API) createAccessToken(ctx context.Context, in *AccessTokenRequest) (*Created[NewAccessToken], error) {
-	created, expiry := now(), in.Body.value
-	if err := expiry.check(created); err != nil {
+	created := now()
+	expires, err := in.Body.value.check(created)
+	if err != nil {
 		return nil, err
 	}
 	id, token, hash := attache.NewToken(attache.AccessTokenPrefix)
-	t := attache.AccessToken{ID: id, Integration: in.Integration, Hash: hash, CreatedAt: created, ExpiresAt: expiry.ExpiresAt}
+	t := attache.AccessToken{ID: id, Integration: in.Integration, Hash: hash, CreatedAt: created, ExpiresAt: expires}
 	if err := a.Store.CreateAccessToken(ctx, t); err != nil {
 		return nil, err
 	}
