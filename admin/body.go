@@ -66,7 +66,7 @@ func decode(data []byte, v any) error {
 		return fail(CodeMalformed, "The body must be a JSON object.")
 	}
 	var wrong []error
-	for dec.More() {
+	for dec.More() && len(wrong) < maxFieldErrors {
 		name, err := dec.Token()
 		if err != nil {
 			return err
@@ -82,7 +82,9 @@ func decode(data []byte, v any) error {
 		case seen[key]:
 			wrong = append(wrong, &attache.FieldError{Field: key, Rule: "appears twice", Remedy: "send it once"})
 		default:
-			wrong = append(wrong, decodeField(key, raw, field))
+			if err := decodeField(key, raw, field); err != nil {
+				wrong = append(wrong, err)
+			}
 		}
 		seen[key] = true
 	}

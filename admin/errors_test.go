@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -116,6 +117,25 @@ func TestBadRequestsAreExplained(t *testing.T) {
 				t.Errorf("%s\n%s", got.body, diff)
 			}
 		})
+	}
+}
+
+func TestTheErrorsOfARequestAreBounded(t *testing.T) {
+	s := start(t)
+	viewer := s.token(attache.RoleViewer)
+	var body, query strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&body, `"f%d":1,`, i)
+		fmt.Fprintf(&query, "&f%d", i)
+	}
+	for where, got := range map[string]answer{
+		"of a body":    s.raw("POST", "/api/v1/explain", "{"+body.String()+`"url":17}`, as(viewer)),
+		"of a query":   s.raw("GET", "/api/v1/events?"+query.String()[1:], "", as(viewer)),
+		"of one field": s.raw("POST", "/api/v1/explain", "{"+strings.Repeat(`"url":"https://a.example.com",`, 5000)+`"method":"GET"}`, as(viewer)),
+	} {
+		if p := problemOf(t, got); got.status != 422 || len(p.Errors) != 20 {
+			t.Errorf("%s: answered %d with %d errors", where, got.status, len(p.Errors))
+		}
 	}
 }
 

@@ -144,10 +144,14 @@ func failureOf(err error) *failure {
 	return f
 }
 
-// invalid is a 422 with one entry for each field.
+// maxFieldErrors is how many a 422 has at most. A request can have tens of
+// thousands, of a few bytes each, and each is answered with a sentence.
+const maxFieldErrors = 20
+
+// invalid is a 422 with one entry for each field, for the first that there are.
 func invalid(fields ...*attache.FieldError) *failure {
 	f := fail(CodeInvalid, "Nothing was changed. Each entry of errors names a field, the rule and what to do.")
-	for _, e := range fields {
+	for _, e := range fields[:min(len(fields), maxFieldErrors)] {
 		f.Errors = append(f.Errors, attache.ProblemField{Field: shownName(e.Field), Rule: e.Rule, Remedy: e.Remedy})
 	}
 	return f
