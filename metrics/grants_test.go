@@ -54,7 +54,7 @@ func TestHowGrantsStand(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := metrics.New(metrics.Options{})
+			m := observing(metrics.Options{})
 			for _, e := range c.events {
 				m.Record(&e)
 			}

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -25,8 +24,6 @@ const (
 	maxScrapes = 4
 	// scrapeTimeout is Prometheus' own default.
 	scrapeTimeout = 10 * time.Second
-	// maxForgotten is how many removed connections are remembered.
-	maxForgotten = 10_000
 )
 
 // Metrics counts events. It is safe for concurrent use.
@@ -40,11 +37,12 @@ type Metrics struct {
 	statuses [600]string // label values; "0" for what is no status
 
 	// mu is held for reading while an event is counted under an owner's name, so
-	// that no event can bring the series back of one that is being forgotten.
+	// that no event can bring the series back of one that is being removed.
 	mu sync.RWMutex
-	// forgotten are those that were removed. A request that was under way at
-	// that time still ends, and then counts without a name.
-	forgotten *simplelru.LRU[owner, struct{}]
+	// known are the integrations that exist, each with its connections. A request
+	// that was under way when its connection was removed still ends, and then counts
+	// without a name.
+	known map[string]map[string]struct{}
 }
 
 // owner is a connection, or with an empty connection a whole integration.
@@ -53,12 +51,10 @@ type owner struct{ integration, connection string }
 // New makes the metrics and registers them, with those of the sources in o, the
 // Go runtime and the process.
 func New(o Options) *Metrics {
-	// The one error is of a size below one.
-	forgotten, _ := simplelru.NewLRU[owner, struct{}](maxForgotten, nil)
 	m := &Metrics{
-		registry:  prometheus.NewRegistry(),
-		grants:    newGrants(),
-		forgotten: forgotten,
+		registry: prometheus.NewRegistry(),
+		grants:   newGrants(),
+		known:    map[string]map[string]struct{}{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "attache_requests_total",
 			Help: "Requests, by the status that the client saw; code 0 is none.",
@@ -128,13 +124,12 @@ func (m *Metrics) counted(e *attache.Event, count func(owner, *attache.Event)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	who := owner{e.Integration, e.Connection}
-	if m.forgotten.Len() > 0 {
-		if m.forgotten.Contains(who) {
-			who.connection = ""
-		}
-		if m.forgotten.Contains(owner{e.Integration, ""}) {
-			who = owner{}
-		}
+	connections, ok := m.known[who.integration]
+	if !ok {
+		who.integration = ""
+	}
+	if _, ok := connections[who.connection]; !ok {
+		who.connection = ""
 	}
 	count(who, e)
 }
@@ -150,8 +145,9 @@ func (m *Metrics) status(code int) string {
 	return m.statuses[code]
 }
 
-// Changed removes the series of what was deleted, for good: what still ends of
-// it counts without its name, until something of that name is made again.
+// Changed takes note of what is made, which has series from then on, and removes
+// the series of what was deleted: what still ends of it counts without its name,
+// until something of that name is made again.
 func (m *Metrics) Changed(c attache.Change) {
 	var changed owner
 	switch {
@@ -165,17 +161,24 @@ func (m *Metrics) Changed(c attache.Change) {
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	connections := m.known[changed.integration]
 	if !c.Deleted {
-		m.forgotten.Remove(changed)
+		if connections == nil {
+			connections = map[string]struct{}{}
+			m.known[changed.integration] = connections
+		}
 		if c.Connection != nil {
+			connections[changed.connection] = struct{}{}
 			m.grants.changed(changed, c.Connection)
 		}
 		return
 	}
-	m.forgotten.Add(changed, struct{}{})
 	series := prometheus.Labels{"integration": changed.integration}
-	if changed.connection != "" {
+	if c.Connection != nil {
+		delete(connections, changed.connection)
 		series["connection"] = changed.connection
+	} else {
+		delete(m.known, changed.integration)
 	}
 	m.requests.DeletePartialMatch(series)
 	m.grants.forget(changed, series)

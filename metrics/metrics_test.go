@@ -52,6 +52,15 @@ func full() metrics.Options {
 	}
 }
 
+// observing is metrics that know the connections "github" and "crm".
+func observing(o metrics.Options) *metrics.Metrics {
+	m := metrics.New(o)
+	m.Changed(integration("default", false))
+	m.Changed(connection("default", "github", false))
+	m.Changed(connection("default", "crm", false))
+	return m
+}
+
 // scrape is what a Prometheus would read.
 func scrape(t testing.TB, m *metrics.Metrics) string {
 	t.Helper()
@@ -128,7 +137,7 @@ func TestWhatAnEventCounts(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			m := metrics.New(metrics.Options{})
+			m := observing(metrics.Options{})
 			for _, e := range tt.events {
 				m.Record(&e)
 			}
@@ -142,7 +151,7 @@ func TestWhatAnEventCounts(t *testing.T) {
 }
 
 func TestAStatusThatIsNoneCannotMakeSeries(t *testing.T) {
-	m := metrics.New(metrics.Options{})
+	m := observing(metrics.Options{})
 	for _, status := range []int{-1, 0, 1, 99, 600, 1000, 1 << 40} {
 		e := sample
 		e.Status = status
@@ -206,6 +215,17 @@ func TestTheSeriesOfWhatWasRemovedDisappear(t *testing.T) {
 			late:    []attache.Event{of("bot", "github")},
 			want:    []string{counted("bot", "github", "1"), counted("team", "github", "1")},
 		},
+		"an integration that is made again brings nothing of its old connections back": {
+			changes: []attache.Change{integration("bot", true), integration("bot", false)},
+			late:    []attache.Event{of("bot", "github")},
+			want:    []string{counted("bot", "", "1"), counted("team", "github", "1")},
+		},
+		"what never was counts without any name": {
+			late: []attache.Event{of("nobody", "github"), of("bot", "nothing")},
+			want: []string{
+				counted("", "", "1"), counted("bot", "", "2"), counted("bot", "github", "1"), counted("team", "github", "1"), counted("bot", "slack", "1"),
+			},
+		},
 		"a rotated credential or an access token changes nothing": {
 			changes: []attache.Change{
 				connection("bot", "github", false),
@@ -219,6 +239,12 @@ func TestTheSeriesOfWhatWasRemovedDisappear(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			m := metrics.New(metrics.Options{})
+			for _, c := range []attache.Change{
+				integration("bot", false), integration("team", false),
+				connection("bot", "github", false), connection("bot", "slack", false), connection("team", "github", false),
+			} {
+				m.Changed(c)
+			}
 			for _, e := range []attache.Event{of("bot", ""), of("bot", "github"), of("bot", "slack"), of("team", "github")} {
 				m.Record(&e)
 			}
@@ -239,7 +265,7 @@ func TestTheSeriesOfWhatWasRemovedDisappear(t *testing.T) {
 }
 
 func TestARemovedConnectionStaysAwayWhileItsRequestsEnd(t *testing.T) {
-	m := metrics.New(metrics.Options{})
+	m := observing(metrics.Options{})
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -300,7 +326,7 @@ func TestWhatHasNoSourceDoesNotExist(t *testing.T) {
 
 // used is the metrics of a proxy that has seen everything.
 func used() *metrics.Metrics {
-	m := metrics.New(full())
+	m := observing(full())
 	m.Record(&sample)
 	m.Changed(granted(attache.GrantActive))
 	m.Record(new(attache.Event{Kind: attache.GrantEvent, Integration: "default", Connection: "crm", Duration: 0.3}))
@@ -366,7 +392,7 @@ func TestAScrapeOverHTTP(t *testing.T) {
 }
 
 func TestTwoMetricsShareNothing(t *testing.T) {
-	one, other := metrics.New(full()), metrics.New(full())
+	one, other := observing(full()), observing(full())
 	one.Record(&sample)
 	if got := series(t, other, "attache_requests_total"); len(got) != 0 {
 		t.Errorf("got %q", got)
@@ -374,11 +400,11 @@ func TestTwoMetricsShareNothing(t *testing.T) {
 }
 
 func BenchmarkRecord(b *testing.B) {
-	for name, removed := range map[string]int{"nothing removed": 0, "1000 connections removed": 1000} {
+	for name, others := range map[string]int{"few connections": 0, "100,000 connections": 100_000} {
 		b.Run(name, func(b *testing.B) {
-			m := metrics.New(metrics.Options{})
-			for i := range removed {
-				m.Changed(connection("default", strconv.Itoa(i), true))
+			m := observing(metrics.Options{})
+			for i := range others {
+				m.Changed(connection("default", strconv.Itoa(i), false))
 			}
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
