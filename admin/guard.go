@@ -44,13 +44,32 @@ func (a *API) trustPublicURL() error {
 // cross-site request, or by a name of its own that it lets resolve to loopback
 // (DNS rebinding).
 func (a *API) checkOrigin(r *http.Request) *failure {
-	if !a.hostAllowed(r) {
-		return fail(CodeHost, "Use localhost or an IP address, or configure the name in admin.public_url or admin.hosts.")
+	if f := a.checkHost(r); f != nil {
+		return f
 	}
 	if a.cross.Check(r) != nil {
 		return fail(CodeCrossOrigin, "Only programs, and pages that this server itself serves, may call this API.")
 	}
 	return nil
+}
+
+func (a *API) checkHost(r *http.Request) *failure {
+	if a.hostAllowed(r) {
+		return nil
+	}
+	return fail(CodeHost, "Use localhost or an IP address, or configure the name in admin.public_url or admin.hosts.")
+}
+
+// UnderItsNames is h for requests whose Host header the API would take, for what is
+// served beside the API and needs no token.
+func (a *API) UnderItsNames(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f := a.checkHost(r); f != nil {
+			f.write(w)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // hostAllowed holds for every request but one that came to a loopback address

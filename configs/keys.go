@@ -48,7 +48,7 @@ func Keys() []Key {
 			Doc: "URL by which browsers reach the API and UI through a reverse proxy, such as https://attache.example.com, without a path. OAuth providers send people back to its /oauth/callback, and its host is one of admin.hosts. Empty means the address of admin.listen.",
 			at:  func(c *Config) setting { return origin(&c.Admin.PublicURL) }},
 		{Name: "admin.hosts",
-			Doc: "Host names, besides the loopback ones, by which browsers and clients may call the API and UI. A request for any other name is refused, which stops DNS rebinding.",
+			Doc: "Host names, besides the loopback ones, by which browsers and clients may call the API and UI, and read the metrics. A request for any other name is refused, which stops DNS rebinding.",
 			at:  func(c *Config) setting { return hosts(&c.Admin.Hosts) }},
 		{Name: "metrics.listen",
 			Doc: "Address of /metrics, /healthz and /readyz, or off.",

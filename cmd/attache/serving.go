@@ -180,7 +180,7 @@ func (s *server) socketHandler() http.Handler {
 // it from being idle.
 func (s *server) metricsHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", s.metrics.Handler())
+	mux.Handle("GET /metrics", s.api.UnderItsNames(s.metrics.Handler())) // they name connections
 	mux.HandleFunc("GET "+healthPath, serveHealth)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !s.ready.Load() {

@@ -9,9 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"attache/configs"
 )
 
 func TestAServerIsAliveFromStartToEndAndReadyBetween(t *testing.T) {
@@ -32,6 +35,25 @@ func TestAServerIsAliveFromStartToEndAndReadyBetween(t *testing.T) {
 	end()
 	answers("/readyz", http.StatusServiceUnavailable)
 	answers("/healthz", http.StatusOK)
+}
+
+func TestMetricsAreNotReadByAPageWhoseNameWasReboundToLoopback(t *testing.T) {
+	s := newTestServer(t, func(cfg *configs.Config) { cfg.Admin.Hosts = []string{"attache.example.com"} })
+	for host, want := range map[string]int{
+		"rebound.attacker.example:3130": http.StatusMisdirectedRequest,
+		"attache.example.com":           http.StatusOK,
+		"localhost:3130":                http.StatusOK,
+		"127.0.0.1:3130":                http.StatusOK,
+		"[::1]:3130":                    http.StatusOK,
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		r.Host = host
+		s.metricsHandler().ServeHTTP(w, r)
+		if read := strings.Contains(w.Body.String(), "attache_"); w.Code != want || read != (want == http.StatusOK) {
+			t.Errorf("under the name %s the answer is %d %.200s", host, w.Code, w.Body)
+		}
+	}
 }
 
 func TestErrandsThatWaitAtTheEndAreToldSo(t *testing.T) {
