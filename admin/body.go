@@ -146,8 +146,11 @@ func decodeField(name string, raw json.RawMessage, field reflect.Value) error {
 
 // described is a JSON type in words, for those that this API reads.
 func described(t reflect.Type) string {
-	if t == reflect.TypeFor[time.Time]() {
+	switch t {
+	case reflect.TypeFor[time.Time]():
 		return "a time as in 2026-01-31T12:00:00Z"
+	case reflect.TypeFor[secret.Text](), reflect.TypeFor[secret.Outgoing]():
+		return "a string"
 	}
 	switch t.Kind() {
 	case reflect.Pointer:

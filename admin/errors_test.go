@@ -62,6 +62,8 @@ func TestBadRequestsAreExplained(t *testing.T) {
 			outcome{422, "invalid", field("(unnamed)", unknown, unknownHelp)}},
 		"a field twice":    {integrations, `{"name":"abc","name":"abd"}`, outcome{422, "invalid", field("name", "appears twice", "send it once")}},
 		"a number as name": {integrations, `{"name":17}`, outcome{422, "invalid", field("name", "has the wrong type", "send a string")}},
+		"a number as secret": {bearer, `{"name":"abc","allowed_domain":"a.example.com","token":12345}`,
+			outcome{422, "invalid", field("token", "has the wrong type", "send a string")}},
 		"a port that is none": {bearer, `{"name":"abc","allowed_domain":"a.example.com","token":"t","allowed_ports":[65536]}`,
 			outcome{422, "invalid", field("allowed_ports", "has the wrong type", "send a list of whole numbers up to 65535, such as [443]")}},
 		"a time that is none": {"POST /api/v1/integrations/bot/tokens", `{"expires_at":"tomorrow"}`,
