@@ -103,14 +103,8 @@ func (a *API) checkRoute(r *http.Request) *failure {
 	if p := r.URL.EscapedPath(); path.Clean(p) != p {
 		return fail(CodeUnknownRoute, "The path has an empty segment, a dot segment, or a slash at its end.")
 	}
-	handler, pattern := a.mux.Handler(r)
-	if pattern == "" {
-		var probe headerOnly
-		handler.ServeHTTP(&probe, r)
-		if allow := probe.Header().Get("Allow"); allow != "" {
-			return fail(attache.CodeMethodNotAllowed, "Its methods are "+allow+".").with("Allow", allow)
-		}
-		return fail(CodeUnknownRoute, "See "+base+"/openapi.json for those that there are.")
+	if f := unrouted(a.mux, r, "See "+base+"/openapi.json for those that there are."); f != nil {
+		return f
 	}
 	if ct := r.Header.Get("Content-Type"); ct != "" && r.ContentLength != 0 {
 		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
@@ -118,6 +112,21 @@ func (a *API) checkRoute(r *http.Request) *failure {
 		}
 	}
 	return nil
+}
+
+// unrouted is the failure of a request that a mux has no handler for. The detail is
+// that of a path which has none for any method.
+func unrouted(mux *http.ServeMux, r *http.Request, detail string) *failure {
+	handler, pattern := mux.Handler(r)
+	if pattern != "" {
+		return nil
+	}
+	var probe headerOnly
+	handler.ServeHTTP(&probe, r)
+	if allow := probe.Header().Get("Allow"); allow != "" {
+		return fail(attache.CodeMethodNotAllowed, "Its methods are "+allow+".").with("Allow", allow)
+	}
+	return fail(CodeUnknownRoute, detail)
 }
 
 // headerOnly finds out what the mux would answer. The mux's own answers are

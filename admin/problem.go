@@ -22,7 +22,7 @@ const (
 	CodeExists          attache.Code = "already_exists"
 	CodeInvalid         attache.Code = "invalid"        // a field breaks a rule: see errors
 	CodeMalformed       attache.Code = "malformed"      // the body is not a JSON object
-	CodeTooLarge        attache.Code = "body_too_large" // beyond 1 MiB
+	CodeTooLarge        attache.Code = "body_too_large" // beyond 1 MiB, or 64 KiB of a form
 	CodeSlow            attache.Code = "body_timeout"
 	CodeNotJSON         attache.Code = "unsupported_media_type"
 	CodeUnknownRoute    attache.Code = "unknown_route"

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -88,10 +89,7 @@ func (u *ui) routes() error {
 	u.mux.HandleFunc("POST /sign-in", u.signIn)
 	u.mux.HandleFunc("POST /sign-out", u.signOut)
 	u.mux.HandleFunc("GET /ca.pem", u.sendCA)
-	u.mux.HandleFunc("GET /oauth/callback", u.callback)
-	u.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		u.fail(w, r, fail(CodeUnknownRoute, "The navigation leads to those that there are; the API is below "+base+"."))
-	})
+	u.mux.HandleFunc("/oauth/callback", u.callback) // with GET alone: HEAD is not GET here
 	return u.assets()
 }
 
@@ -132,7 +130,15 @@ func (u *ui) serve(w http.ResponseWriter, r *http.Request) {
 		u.fail(w, r, f)
 		return
 	}
+	if f := unrouted(u.mux, r, "The navigation leads to those that there are; the API is below "+base+"."); f != nil {
+		u.fail(w, r, f)
+		return
+	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
+	if err := r.ParseForm(); errors.As(err, new(*http.MaxBytesError)) {
+		u.fail(w, r, fail(CodeTooLarge, "A form may have 64 KiB."))
+		return
+	}
 	u.mux.ServeHTTP(w, r)
 }
 

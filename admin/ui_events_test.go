@@ -258,9 +258,6 @@ func TestExplainShowsTheDecision(t *testing.T) {
 	if got := b.do("POST", "/explain", url.Values{"integration": {"gone"}, "url": {"https://api.example.com/"}}); got.status != 404 {
 		t.Errorf("an integration that is gone: %d", got.status)
 	}
-	if got := b.do("POST", "/explain", url.Values{"integration": {"bot"}, "url": {strings.Repeat("x", 1<<20)}}); got.status != 422 {
-		t.Errorf("a form that is too large: %d", got.status)
-	}
 }
 
 // A visitor who comes to every interface is shown the name that led there.

@@ -223,6 +223,42 @@ func TestWhatIsNotThereIsSaid(t *testing.T) {
 	}
 }
 
+func TestAPageNamesTheMethodsThatItHas(t *testing.T) {
+	s := start(t)
+	for request, allow := range map[string]string{
+		"POST /":                "GET, HEAD",
+		"POST /connections":     "GET, HEAD",
+		"DELETE /sign-in":       "GET, HEAD, POST",
+		"GET /sign-out":         "POST",
+		"PUT /assets/ui.css":    "GET, HEAD",
+		"POST /oauth/callback":  "GET",
+		"HEAD /oauth/callback":  "GET",
+		"OPTIONS /events":       "GET, HEAD",
+		"OPTIONS /no/such/page": "",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		want := http.StatusMethodNotAllowed
+		if allow == "" {
+			want = http.StatusNotFound
+		}
+		if got := s.raw(method, path, ""); got.status != want || got.header.Get("Allow") != allow {
+			t.Errorf("%s: answered %d with Allow: %q", request, got.status, got.header.Get("Allow"))
+		}
+	}
+}
+
+func TestAFormThatIsTooLargeIsSaid(t *testing.T) {
+	s := start(t)
+	b := s.browser()
+	large := url.Values{"token": {strings.Repeat("x", 64<<10)}, "url": {"https://api.example.com"}}
+	for _, path := range []string{"/sign-in", "/explain"} {
+		if got := b.do("POST", path, large); got.status != http.StatusRequestEntityTooLarge || !strings.Contains(got.body, "A form may have 64 KiB.") {
+			t.Errorf("%s: answered %d %s", path, got.status, got.body)
+		}
+		b.signIn(s.token(attache.RoleViewer))
+	}
+}
+
 func TestTheOverviewShowsTheServer(t *testing.T) {
 	s := start(t)
 	b := s.browser()
