@@ -86,8 +86,8 @@ func (u *ui) followRows(w http.ResponseWriter, r *http.Request) error {
 			if c, err := u.visitor(r); err != nil || c == (caller{}) {
 				return errors.Join(errSessionEnded, err, push(w, sessionEnded))
 			}
-		} else if latest := u.Events.recent(1); len(latest) > 0 && latest[0].ID == newest {
-			return nil // it was among those sent before
+		} else if latest := u.Events.recent(1); len(latest) == 0 || latest[0].ID == newest {
+			return nil // none is kept, or it was among those sent before
 		} else if !u.wait(r, due) {
 			return nil // follow sees why
 		}

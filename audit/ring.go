@@ -14,8 +14,8 @@ const subscriberQueue = 256
 // for concurrent use.
 type Ring struct {
 	mu sync.Mutex
-	// events is full once it has reached its capacity; then next is the oldest,
-	// and the one to be replaced.
+	// events is full once it has reached its capacity, which may be zero; then next
+	// is the oldest, and the one to be replaced.
 	events      []attache.Event
 	next        int
 	subscribers map[*subscriber]struct{}
@@ -34,10 +34,11 @@ type subscriber struct {
 	missed     uint64
 }
 
-// NewRing makes a ring of the last n events, at least one.
+// NewRing makes a ring of the last n events; zero: it keeps none, and only passes
+// them on.
 func NewRing(n int) *Ring {
 	return &Ring{
-		events:      make([]attache.Event, 0, max(n, 1)),
+		events:      make([]attache.Event, 0, max(n, 0)),
 		subscribers: make(map[*subscriber]struct{}),
 	}
 }
@@ -48,7 +49,7 @@ func (r *Ring) Record(e *attache.Event) {
 	defer r.mu.Unlock()
 	if len(r.events) < cap(r.events) {
 		r.events = append(r.events, *e)
-	} else {
+	} else if len(r.events) > 0 {
 		r.events[r.next] = *e
 		r.next = (r.next + 1) % len(r.events)
 	}

@@ -32,7 +32,7 @@ func TestRecent(t *testing.T) {
 		"no more than fit, twice round":      {3, 6, 10, []string{"6", "5", "4"}},
 		"none are wanted":                    {3, 7, 0, nil},
 		"a negative limit":                   {3, 7, -1, nil},
-		"a ring of nothing holds one":        {0, 7, 10, []string{"7"}},
+		"a ring of none keeps none":          {0, 7, 10, nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

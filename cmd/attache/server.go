@@ -119,7 +119,7 @@ func (s *server) close() error {
 
 // openAudit makes what takes the events: the ring for the API, and the log.
 func (s *server) openAudit(out, err io.Writer) error {
-	s.ring = audit.NewRing(max(s.cfg.Events.Keep, 1))
+	s.ring = audit.NewRing(s.cfg.Events.Keep)
 	var to io.Writer
 	switch where := s.cfg.Log.Events; where {
 	case configs.EventsOff:

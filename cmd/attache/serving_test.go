@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"attache"
 	"attache/configs"
 )
 
@@ -53,6 +54,14 @@ func TestMetricsAreNotReadByAPageWhoseNameWasReboundToLoopback(t *testing.T) {
 		if read := strings.Contains(w.Body.String(), "attache_"); w.Code != want || read != (want == http.StatusOK) {
 			t.Errorf("under the name %s the answer is %d %.200s", host, w.Code, w.Body)
 		}
+	}
+}
+
+func TestAServerThatIsToKeepNoEventsKeepsNone(t *testing.T) {
+	s := newTestServer(t, func(cfg *configs.Config) { cfg.Events.Keep = 0 })
+	s.sink()(new(attache.Event{ID: "last", Kind: attache.RequestEvent}))
+	if kept := s.ring.Recent(10); len(kept) > 0 {
+		t.Errorf("it keeps %+v", kept)
 	}
 }
 
