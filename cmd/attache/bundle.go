@@ -14,21 +14,28 @@ import (
 	"time"
 )
 
-// runDir is the directory <data-dir>/run: files that clients read because a
-// variable names them. Each is written anew by every run and env, in one step,
-// under a name that follows from the file that the variable named before; so
-// there are as many as there are such files. Those that nobody has asked for in a
-// month go.
+// runDir is the directory <data-dir>/run, or one in it for each server elsewhere:
+// files that clients read because a variable names them. Each is written anew by
+// every run and env, in one step, under a name that follows from the file that the
+// variable named before; so there are as many as there are such files. Those that
+// nobody has asked for in a month go.
 type runDir struct {
 	path string
-	ca   string // PEM of our own
+	ca   func() []byte // PEM of what has to be trusted for our sake, as it is now
 	done map[string]bool
 }
 
-const runFileLife = 30 * 24 * time.Hour
+const (
+	runFiles    = "run" // in the data directory
+	runFileLife = 30 * 24 * time.Hour
+)
 
-func newRunDir(dataDir, ca string) (*runDir, error) {
-	d := &runDir{path: filepath.Join(dataDir, "run"), ca: ca, done: map[string]bool{}}
+// newRunDir is the directory for those who have a grant.
+func newRunDir(g grant) (*runDir, error) {
+	d := &runDir{path: filepath.Join(g.dir, runFiles), ca: g.currentCA, done: map[string]bool{}}
+	if g.server != "" {
+		d.path = filepath.Join(d.path, "at-"+nameOf(g.server))
+	}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return nil, err
 	}
@@ -54,7 +61,7 @@ func (d *runDir) bundle(system bool, others ...string) (string, error) {
 		name += "-system"
 	}
 	for _, file := range others {
-		name += "-" + nameOf(file)
+		name += "-" + nameOfFile(file)
 	}
 	path := filepath.Join(d.path, name+".pem")
 	if !system && len(others) == 1 && filepath.Dir(others[0]) == d.path {
@@ -79,7 +86,19 @@ func (d *runDir) bundle(system bool, others ...string) (string, error) {
 		parts = append(parts, certificates)
 	}
 	d.done[path] = true
-	return path, d.write(path, joinCertificates(append(parts, []byte(d.ca))...))
+	return path, d.writeBundle(path, parts)
+}
+
+// writeBundle writes our CA and what others say. A rotation writes ca.pem and then
+// looks for bundles: where it found none of that name, ca.pem is another one
+// afterwards.
+func (d *runDir) writeBundle(path string, others [][]byte) error {
+	for {
+		ca := d.ca()
+		if err := d.write(path, joinCertificates(append([][]byte{ca}, others...)...)); err != nil || bytes.Equal(ca, d.ca()) {
+			return err
+		}
+	}
 }
 
 // readCertificates reads a file, or all files of a directory, which some clients
@@ -119,7 +138,7 @@ func (d *runDir) write(path string, content []byte) error {
 // trustInBundles adds our CA to the bundles that clients have been given: programs
 // that start in a shell with attache env trust what signs next.
 func trustInBundles(dataDir string, ca []byte) error {
-	dir := filepath.Join(dataDir, "run")
+	dir := filepath.Join(dataDir, runFiles)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -178,7 +197,7 @@ func (d *runDir) file(name, before, line string) (string, error) {
 		if content, err = os.ReadFile(before); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
-		path = filepath.Join(d.path, strings.TrimSuffix(name, filepath.Ext(name))+"-"+nameOf(before)+filepath.Ext(name))
+		path = filepath.Join(d.path, strings.TrimSuffix(name, filepath.Ext(name))+"-"+nameOfFile(before)+filepath.Ext(name))
 	}
 	if len(content) > 0 && content[len(content)-1] != '\n' {
 		content = append(content, '\n')
@@ -195,8 +214,16 @@ func (d *runDir) php(settings string) (string, error) {
 	return dir, d.write(filepath.Join(dir, "attache.ini"), []byte(settings))
 }
 
-// nameOf is a short name for a file that is always the same.
-func nameOf(path string) string {
-	sum := sha256.Sum256([]byte(path))
+// nameOfFile is a short name for a file, wherever it is called from.
+func nameOfFile(path string) string {
+	if whole, err := filepath.Abs(path); err == nil {
+		path = whole
+	}
+	return nameOf(path)
+}
+
+// nameOf is a short name for a text that is always the same.
+func nameOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:6])
 }

@@ -122,10 +122,10 @@ func (a *app) noProxy() string {
 	return strings.Join(list, ",")
 }
 
-// clientFiles writes the files that clients read, in <data-dir>/run, and returns
+// clientFiles writes the files that clients read, in their [runDir], and returns
 // the variables that name them.
 func (a *app) clientFiles(g grant) ([]variable, error) {
-	d, err := newRunDir(g.dir, g.ca)
+	d, err := newRunDir(g)
 	if err != nil {
 		return nil, err
 	}

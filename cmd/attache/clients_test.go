@@ -177,7 +177,7 @@ func TestBundles(t *testing.T) {
 	file := write(t, filepath.Join(elsewhere, "roots.pem"), "# theirs\n"+theirs+"# and once more\n"+theirs)
 	write(t, filepath.Join(elsewhere, "hashed", "one.pem"), theirs)
 	write(t, filepath.Join(elsewhere, "hashed", "two.pem"), strings.TrimSpace(third))
-	d, err := newRunDir(dir, ours)
+	d, err := newRunDir(grant{dir: dir, ca: ours})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestBundles(t *testing.T) {
 
 	// A run within a run, after our CA was rotated.
 	fresh := newCertificate(t)
-	inner, err := newRunDir(dir, fresh)
+	inner, err := newRunDir(grant{dir: dir, ca: fresh})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestConfigurationFilesKeepWhatWasThere(t *testing.T) {
 	dir := t.TempDir()
 	own := write(t, filepath.Join(dir, "home", ".wgetrc"), "timeout = 7")
 	a := &app{lookup: environment(map[string]string{"HOME": filepath.Join(dir, "home"), "PHP_INI_SCAN_DIR": "/etc/php"})}
-	d, err := newRunDir(dir, newCertificate(t))
+	d, err := newRunDir(grant{dir: dir, ca: newCertificate(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,8 +41,7 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell, expires lifetime) 
 	if err != nil {
 		return err
 	}
-	g := grant{user: who.user(), dir: cfg.DataDir}
-	server := a.server()
+	g := grant{user: who.user(), dir: cfg.DataDir, server: a.server()}
 	c, err := a.runningAPI(cmd.Context(), cfg)
 	if errors.Is(err, errNoServer) {
 		return fmt.Errorf("%w: start one with attache serve, or use attache run, which needs none", err)
@@ -54,7 +53,7 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell, expires lifetime) 
 	if err := a.checkNamed(cmd.Context(), cfg, who); err != nil {
 		return err
 	}
-	id, err := g.issue(cmd.Context(), c, server, who.integration, expires.from(time.Now()))
+	id, err := g.issue(cmd.Context(), c, who.integration, expires.from(time.Now()))
 	if err != nil {
 		return err
 	}
@@ -64,8 +63,8 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell, expires lifetime) 
 	}
 	a.warnOfBypass(cmd.Context(), cfg, who)
 	where := a.dataDirFlag(cfg.DataDir)
-	if server != "" {
-		where = " --server " + shellQuoted(server)
+	if g.server != "" {
+		where = " --server " + shellQuoted(g.server)
 	}
 	a.hint("The access token %s is made. To revoke it: attache%s token revoke --integration %s %[1]s", id, where, who.integration)
 	// The comment comes last, in case somebody reads all of it as one line.

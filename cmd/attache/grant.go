@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -24,6 +26,17 @@ type grant struct {
 	token    secret.Text
 	ca       string // PEM, what has to be trusted
 	dir      string // data directory, for the files that variables name
+	server   string // URL of the server that was named; empty: the data directory's
+}
+
+// currentCA is what has to be trusted now. A rotation may have come after the grant.
+func (g grant) currentCA() []byte {
+	if g.server == "" {
+		if now, err := os.ReadFile(filepath.Join(g.dir, caFile)); err == nil {
+			return now
+		}
+	}
+	return []byte(g.ca)
 }
 
 // url is the proxy's, with user and password. This is where the token comes out:
@@ -41,9 +54,9 @@ func (g grant) url() (string, error) {
 // grantFor is a run's grant. It starts a server where none runs. What release
 // does must be done when the command has ended.
 func (a *app) grantFor(ctx context.Context, cfg configs.Config, who identity) (grant, func(), error) {
-	g := grant{user: who.user(), dir: cfg.DataDir}
-	if url := a.server(); url != "" {
-		return a.remoteGrant(ctx, url, who.integration, g)
+	g := grant{user: who.user(), dir: cfg.DataDir, server: a.server()}
+	if g.server != "" {
+		return a.remoteGrant(ctx, who.integration, g)
 	}
 	if err := a.renew(ctx, cfg); err != nil {
 		return grant{}, nil, err
@@ -135,12 +148,12 @@ const remoteTokenLife = 7 * 24 * time.Hour
 
 // remoteGrant is a grant from a server that was named. There are no leases over
 // TCP: the token is stored there, and revoked by release.
-func (a *app) remoteGrant(ctx context.Context, server, integration string, g grant) (grant, func(), error) {
-	c, err := a.remoteAPI(server)
+func (a *app) remoteGrant(ctx context.Context, integration string, g grant) (grant, func(), error) {
+	c, err := a.remoteAPI(g.server)
 	if err != nil {
 		return grant{}, nil, err
 	}
-	id, err := g.issue(ctx, c, server, integration, time.Now().Add(remoteTokenLife))
+	id, err := g.issue(ctx, c, integration, time.Now().Add(remoteTokenLife))
 	if err != nil {
 		c.Close()
 		return grant{}, nil, err
@@ -153,9 +166,9 @@ func (a *app) remoteGrant(ctx context.Context, server, integration string, g gra
 	}, nil
 }
 
-// issue completes a grant with an access token that is made over the API of a
-// server, by its URL or empty for this machine's, and returns the token's ID.
-func (g *grant) issue(ctx context.Context, c *client.Client, server, integration string, expires time.Time) (id string, err error) {
+// issue completes a grant with an access token that is made over the API of its
+// server, and returns the token's ID.
+func (g *grant) issue(ctx context.Context, c *client.Client, integration string, expires time.Time) (id string, err error) {
 	status, err := c.Status(ctx)
 	if err != nil {
 		return "", err
@@ -168,7 +181,7 @@ func (g *grant) issue(ctx context.Context, c *client.Client, server, integration
 	if err != nil {
 		return "", noIntegration(err, integration)
 	}
-	g.proxyURL = proxyURL(seenFrom(server, status.ProxyAddress), status.ProxyTLS)
+	g.proxyURL = proxyURL(seenFrom(g.server, status.ProxyAddress), status.ProxyTLS)
 	g.ca, g.token = ca.PEM, token.Token.Text
 	return token.ID, nil
 }

@@ -52,7 +52,7 @@ func TestAProxyThatSpeaksTLSIsReachedThroughTLS(t *testing.T) {
 	defer c.Close()
 
 	issued := grant{user: defaultIntegration}
-	if _, err := issued.issue(t.Context(), c, "", defaultIntegration, time.Time{}); err != nil {
+	if _, err := issued.issue(t.Context(), c, defaultIntegration, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	token := newAccessToken()
