@@ -43,7 +43,7 @@ func (a *authority) load(ctx context.Context) error {
 	if len(all) == 0 {
 		return a.add(ctx, nil)
 	}
-	return a.use(all)
+	return a.use(all, nil)
 }
 
 // valid is what the store has, the newest first, less what has expired: that
@@ -81,7 +81,7 @@ func (a *authority) add(ctx context.Context, others []certs.Authority) error {
 	if err := a.save(ctx, all); err != nil {
 		return err
 	}
-	return a.use(all)
+	return a.use(all, nil)
 }
 
 // save replaces the stored authorities, the newest first.
@@ -97,13 +97,14 @@ func (a *authority) save(ctx context.Context, all []certs.Authority) error {
 	return a.store.SaveAuthorities(ctx, stored)
 }
 
-// use shows clients all authorities, and then lets the first sign: whoever reads
-// ca.pem, or a bundle of a run, once a new leaf is served trusts it.
-func (a *authority) use(all []certs.Authority) error {
+// use shows clients all authorities, and no longer those that are dropped, and then
+// lets the first sign: whoever reads ca.pem, or a bundle of a run, once a new leaf is
+// served trusts it.
+func (a *authority) use(all, dropped []certs.Authority) error {
 	if err := writeFile(a.file, bundle(all), 0o644); err != nil {
 		return err
 	}
-	if err := trustInBundles(filepath.Dir(a.file), bundle(all)); err != nil {
+	if err := trustInBundles(filepath.Dir(a.file), bundle(all), bundle(dropped)); err != nil {
 		return err
 	}
 	a.minter.Use(all[0])
@@ -172,11 +173,11 @@ func (a *authority) Drop(ctx context.Context, fingerprint [sha256.Size]byte) err
 	case at == 0:
 		return errors.New("the CA certificate signs: rotate before dropping it")
 	}
-	all = slices.Delete(all, at, at+1)
-	if err := a.save(ctx, all); err != nil {
+	left := slices.Concat(all[:at], all[at+1:])
+	if err := a.save(ctx, left); err != nil {
 		return err
 	}
-	return a.use(all)
+	return a.use(left, all[at:at+1])
 }
 
 // writeFile replaces a file in one step: who reads it sees the old or the new

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,9 +96,12 @@ func (d *runDir) bundle(system bool, others ...string) (string, error) {
 func (d *runDir) writeBundle(path string, others [][]byte) error {
 	for {
 		ca := d.ca()
-		if err := d.write(path, joinCertificates(append([][]byte{ca}, others...)...)); err != nil || bytes.Equal(ca, d.ca()) {
+		err := d.write(path, joinCertificates(append([][]byte{ca}, others...)...))
+		if err != nil || bytes.Equal(ca, d.ca()) {
 			return err
 		}
+		// One that is dropped may be among the others: of a run within a run.
+		others = [][]byte{lessCertificates(joinCertificates(others...), ca)}
 	}
 }
 
@@ -135,9 +139,10 @@ func (d *runDir) write(path string, content []byte) error {
 	return writeFile(path, content, 0o600)
 }
 
-// trustInBundles adds our CA to the bundles that clients have been given: programs
-// that start in a shell with attache env trust what signs next.
-func trustInBundles(dataDir string, ca []byte) error {
+// trustInBundles adds our CA to the bundles that clients have been given, and takes
+// out what is dropped of it: programs that start in a shell with attache env trust
+// what signs next, and nothing that is given up.
+func trustInBundles(dataDir string, ca, dropped []byte) error {
 	dir := filepath.Join(dataDir, runFiles)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -153,7 +158,7 @@ func trustInBundles(dataDir string, ca []byte) error {
 			return err
 		}
 		// One that trusts it keeps its age: nobody has asked for it.
-		if becomes := joinCertificates(ca, is); !bytes.Equal(is, becomes) {
+		if becomes := joinCertificates(ca, lessCertificates(is, dropped)); !bytes.Equal(is, becomes) {
 			if err := writeFile(path, becomes, 0o600); err != nil {
 				return err
 			}
@@ -166,12 +171,8 @@ func trustInBundles(dataDir string, ca []byte) error {
 func joinCertificates(parts ...[]byte) []byte {
 	var out bytes.Buffer
 	seen := map[[sha256.Size]byte]bool{}
-	for _, rest := range parts {
-		for {
-			var block *pem.Block
-			if block, rest = pem.Decode(rest); block == nil {
-				break
-			}
+	for _, part := range parts {
+		for block := range blocks(part) {
 			if sum := sha256.Sum256(block.Bytes); !seen[sum] {
 				seen[sum] = true
 				out.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
@@ -179,6 +180,30 @@ func joinCertificates(parts ...[]byte) []byte {
 		}
 	}
 	return out.Bytes()
+}
+
+// lessCertificates has each certificate of all that is not one of some.
+func lessCertificates(all, some []byte) []byte {
+	var out []byte
+	for block := range blocks(all) {
+		one := pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})
+		if !bytes.Contains(some, one) {
+			out = append(out, one...)
+		}
+	}
+	return out
+}
+
+// blocks are those of PEM, without what is between them.
+func blocks(rest []byte) iter.Seq[*pem.Block] {
+	return func(yield func(*pem.Block) bool) {
+		for {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil || !yield(block) {
+				return
+			}
+		}
+	}
 }
 
 // ours marks the lines that we add to a file of somebody else's content.

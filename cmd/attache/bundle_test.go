@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -74,5 +75,61 @@ func TestOneNameInTwoDirectoriesIsTwoFiles(t *testing.T) {
 	}
 	if paths[0] == paths[1] {
 		t.Errorf("both are %s", paths[0])
+	}
+}
+
+func TestADroppedCAIsInNoBundle(t *testing.T) {
+	s := newTestServer(t)
+	a, ctx := s.data.authority, t.Context()
+	theirs := newCertificate(t)
+	g := grant{dir: s.cfg.DataDir}
+	path := given(t, g, write(t, filepath.Join(t.TempDir(), "roots.pem"), theirs))
+	if err := a.Rotate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	all, err := a.valid(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, before := string(all[0].PEM()), string(all[1].PEM())
+	if got := countOf(t, path, after, before, theirs); !slices.Equal(got, []int{1, 1, 1}) {
+		t.Errorf("after the rotation: %v", got)
+	}
+	if err := a.Drop(ctx, sha256.Sum256(all[1].Certificate().Raw)); err != nil {
+		t.Fatal(err)
+	}
+	if got := countOf(t, path, after, before, theirs); !slices.Equal(got, []int{1, 0, 1}) {
+		t.Errorf("after the drop: %v", got)
+	}
+	if again := given(t, g, path); again != path {
+		t.Errorf("a run within a run makes another file: %s", again)
+	}
+	if got := countOf(t, path, after, before, theirs); !slices.Equal(got, []int{1, 0, 1}) {
+		t.Errorf("after a run within a run: %v", got)
+	}
+}
+
+// TestARunWithinARunBringsNoDroppedCABack, though it read its own bundle before the
+// drop.
+func TestARunWithinARunBringsNoDroppedCABack(t *testing.T) {
+	dir := t.TempDir()
+	before, after := newCertificate(t), newCertificate(t)
+	path := given(t, grant{dir: dir, ca: after + before})
+	d, err := newRunDir(grant{dir: dir, ca: after + before})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	d.ca = func() []byte {
+		if asked++; asked == 1 {
+			return []byte(after + before)
+		}
+		return []byte(after)
+	}
+	if _, err := d.bundle(false, path); err != nil {
+		t.Fatal(err)
+	}
+	if got := countOf(t, path, after, before); !slices.Equal(got, []int{1, 0}) {
+		t.Errorf("its bundle: %v", got)
 	}
 }

@@ -126,7 +126,8 @@ func newCADrop(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop FINGERPRINT",
 		Short: "Take a certificate that no longer signs out of those to trust",
-		Long: `Take a certificate that no longer signs out of those to trust. Where attache ca install has
+		Long: `Take a certificate that no longer signs out of those to trust, and out of the files that attache
+run and attache env have given to clients on this machine. Where attache ca install has
 installed it, run attache ca uninstall before, and attache ca install again afterwards.`,
 		Example: "  attache ca drop 5f1c...e9",
 		Args:    exactly("FINGERPRINT"),
