@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -26,13 +27,15 @@ type authority struct {
 	store  *store.Store
 	minter *certs.Minter
 	file   string // ca.pem: public, every certificate that clients should trust
+	warn   func(format string, args ...any)
 
 	changing sync.Mutex // held from reading the stored authorities to replacing them
 	expiry   atomic.Pointer[time.Time]
 }
 
 // load makes the newest stored authority sign, and the first one where there is
-// none that has not expired.
+// none that has not expired. Clients have mostly been shown it before, so that they
+// cannot be shown it is no reason not to start.
 func (a *authority) load(ctx context.Context) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
@@ -43,7 +46,11 @@ func (a *authority) load(ctx context.Context) error {
 	if len(all) == 0 {
 		return a.add(ctx, nil)
 	}
-	return a.use(all, nil)
+	if err := a.show(all, all); err != nil {
+		a.warn("clients may not trust the CA that signs, for a file with it cannot be replaced: %v: see what is in its place", err)
+	}
+	a.sign(all)
+	return nil
 }
 
 // valid is what the store has, the newest first, less what has expired: that
@@ -77,11 +84,23 @@ func (a *authority) add(ctx context.Context, others []certs.Authority) error {
 	if err != nil {
 		return err
 	}
-	all := append([]certs.Authority{fresh}, others...)
-	if err := a.save(ctx, all); err != nil {
+	return a.change(ctx, others, append([]certs.Authority{fresh}, others...))
+}
+
+// change shows clients other authorities, stores them, and then lets the first sign:
+// whoever reads ca.pem, or a bundle of a run, once a new leaf is served trusts it.
+// What fails leaves those that there were.
+func (a *authority) change(ctx context.Context, from, to []certs.Authority) error {
+	err := a.show(to, from)
+	if err == nil {
+		err = a.save(ctx, to)
+	}
+	if err != nil {
+		_ = a.show(from, to) // what stays is one too many to trust, which signs nothing
 		return err
 	}
-	return a.use(all, nil)
+	a.sign(to)
+	return nil
 }
 
 // save replaces the stored authorities, the newest first.
@@ -97,19 +116,21 @@ func (a *authority) save(ctx context.Context, all []certs.Authority) error {
 	return a.store.SaveAuthorities(ctx, stored)
 }
 
-// use shows clients all authorities, and no longer those that are dropped, and then
-// lets the first sign: whoever reads ca.pem, or a bundle of a run, once a new leaf is
-// served trusts it.
-func (a *authority) use(all, dropped []certs.Authority) error {
-	if err := writeFile(a.file, bundle(all), 0o644); err != nil {
-		return err
+// show lets clients trust all authorities, and no other of those before.
+func (a *authority) show(all, before []certs.Authority) error {
+	now := bundle(all)
+	if is, err := os.ReadFile(a.file); err != nil || !bytes.Equal(is, now) {
+		if err := writeFile(a.file, now, 0o644); err != nil {
+			return err
+		}
 	}
-	if err := trustInBundles(filepath.Dir(a.file), bundle(all), bundle(dropped)); err != nil {
-		return err
-	}
+	return trustInBundles(filepath.Dir(a.file), now, lessCertificates(bundle(before), now))
+}
+
+// sign lets the first authority sign.
+func (a *authority) sign(all []certs.Authority) {
 	a.minter.Use(all[0])
 	a.expiry.Store(&all[0].Certificate().NotAfter)
-	return nil
 }
 
 func bundle(all []certs.Authority) []byte {
@@ -173,11 +194,7 @@ func (a *authority) Drop(ctx context.Context, fingerprint [sha256.Size]byte) err
 	case at == 0:
 		return errors.New("the CA certificate signs: rotate before dropping it")
 	}
-	left := slices.Concat(all[:at], all[at+1:])
-	if err := a.save(ctx, left); err != nil {
-		return err
-	}
-	return a.use(left, all[at:at+1])
+	return a.change(ctx, all, slices.Concat(all[:at], all[at+1:]))
 }
 
 // writeFile replaces a file in one step: who reads it sees the old or the new

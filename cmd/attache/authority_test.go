@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"attache"
@@ -84,4 +87,71 @@ func TestARotationKeepsTrustUntilTheOldOneIsDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify(true, leaf())
+}
+
+// TestAChangeThatClientsCannotBeShownIsNone: else the store would say that one
+// signs, and the proxy sign with another.
+func TestAChangeThatClientsCannotBeShownIsNone(t *testing.T) {
+	s := newTestServer(t)
+	a, ctx := s.data.authority, t.Context()
+	if err := a.Rotate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	before, err := a.Certificates(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle := given(t, grant{dir: s.cfg.DataDir})
+	unchanged := func() {
+		t.Helper()
+		leaf, err := s.data.minter.Leaf(ctx, "api.example.com")
+		if err != nil || leaf.Leaf.CheckSignatureFrom(before[0]) != nil {
+			t.Errorf("another one signs: %v", err)
+		}
+		after, err := a.Certificates(ctx)
+		if err != nil || !slices.EqualFunc(before, after, (*x509.Certificate).Equal) {
+			t.Errorf("the store has others: %v, %v", after, err)
+		}
+		if got := countOf(t, bundle, "BEGIN"); got[0] != len(before) {
+			t.Errorf("a bundle has %d", got[0])
+		}
+	}
+	if err := os.Rename(a.file, a.file+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(a.file, "in", "the", "way"), "x")
+	if err := a.Rotate(ctx); err == nil {
+		t.Error("it can be rotated")
+	}
+	unchanged()
+	if err := a.Drop(ctx, sha256.Sum256(before[1].Raw)); err == nil {
+		t.Error("an old one can be dropped")
+	}
+	unchanged()
+
+	// Nor does it keep a server from starting.
+	warned := false
+	a.warn = func(string, ...any) { warned = true }
+	if err := a.load(ctx); err != nil || !warned {
+		t.Errorf("loading: %v, a warning: %t", err, warned)
+	}
+	unchanged()
+	if err := errors.Join(os.RemoveAll(a.file), os.Rename(a.file+".aside", a.file)); err != nil {
+		t.Fatal(err)
+	}
+
+	// What clients were shown is taken back where it cannot be stored.
+	ended, end := context.WithCancel(ctx)
+	end()
+	all, err := a.valid(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.add(ended, all); err == nil {
+		t.Error("a new one is stored after its end")
+	}
+	unchanged()
+	if got := countOf(t, a.file, "BEGIN"); got[0] != len(before) {
+		t.Errorf("ca.pem has %d", got[0])
+	}
 }

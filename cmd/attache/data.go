@@ -57,7 +57,7 @@ func (a *app) openData(ctx context.Context, cfg configs.Config) (_ *data, err er
 		minter: certs.NewMinter(certs.MinterOptions{MaxLeaves: cfg.Certificates.Cache, LeafLife: cfg.Certificates.LeafLife}),
 		live:   new(policy.Live),
 	}
-	d.authority = &authority{store: s, minter: d.minter, file: filepath.Join(cfg.DataDir, caFile)}
+	d.authority = &authority{store: s, minter: d.minter, file: filepath.Join(cfg.DataDir, caFile), warn: a.warn}
 	if err := d.begin(ctx); err != nil {
 		return nil, err
 	}
