@@ -18,17 +18,21 @@ import (
 // runDir is the directory <data-dir>/run, or one in it for each server elsewhere:
 // files that clients read because a variable names them. Each is written anew by
 // every run and env, in one step, under a name that follows from the file that the
-// variable named before; so there are as many as there are such files. Those that
-// nobody has asked for in a month go.
+// variable named before; so there are as many as there are such files. Those of runs
+// go when no run has used them for a month. Those of env stay, because who reads its
+// variables may do so for years; they have a mark in their names.
 type runDir struct {
 	path string
+	mark string        // of files that stay, or empty
 	ca   func() []byte // PEM of what has to be trusted for our sake, as it is now
 	done map[string]bool
+	vars []variable // that name the files
 }
 
 const (
 	runFiles    = "run" // in the data directory
-	runFileLife = 30 * 24 * time.Hour
+	runFileLife = 30 * day
+	lastingMark = "-env"
 )
 
 // newRunDir is the directory for those who have a grant.
@@ -36,6 +40,9 @@ func newRunDir(g grant) (*runDir, error) {
 	d := &runDir{path: filepath.Join(g.dir, runFiles), ca: g.currentCA, done: map[string]bool{}}
 	if g.server != "" {
 		d.path = filepath.Join(d.path, "at-"+nameOf(g.server))
+	}
+	if g.lasting {
+		d.mark = lastingMark
 	}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return nil, err
@@ -48,16 +55,49 @@ func newRunDir(g grant) (*runDir, error) {
 func (d *runDir) sweep() {
 	entries, _ := os.ReadDir(d.path)
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && !e.IsDir() && time.Since(info.ModTime()) > runFileLife {
+		if e.IsDir() || strings.Contains(e.Name(), lastingMark) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > runFileLife {
 			_ = os.Remove(filepath.Join(d.path, e.Name()))
 		}
 	}
 }
 
+// use notes that the files are in use, again and again until it is told to end.
+func (d *runDir) use() (end func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(time.Hour)
+		defer tick.Stop()
+		for {
+			select {
+			case now := <-tick.C:
+				for path := range d.done {
+					_ = os.Chtimes(path, now, now) // one that is gone will not come back
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+// has reports whether a file is one of these already: that of a run, or of env, for
+// a run within it.
+func (d *runDir) has(path string) bool {
+	return filepath.Dir(path) == d.path && strings.Contains(filepath.Base(path), d.mark)
+}
+
 // bundle is a file with the certificates of others, the system's roots if they
 // are wanted, and our CA.
 func (d *runDir) bundle(system bool, others ...string) (string, error) {
-	name := "ca"
+	name := "ca" + d.mark
 	if system {
 		name += "-system"
 	}
@@ -65,8 +105,8 @@ func (d *runDir) bundle(system bool, others ...string) (string, error) {
 		name += "-" + nameOfFile(file)
 	}
 	path := filepath.Join(d.path, name+".pem")
-	if !system && len(others) == 1 && filepath.Dir(others[0]) == d.path {
-		path = others[0] // a run within a run
+	if !system && len(others) == 1 && d.has(others[0]) {
+		path = others[0]
 	}
 	if d.done[path] {
 		return path, nil
@@ -86,7 +126,6 @@ func (d *runDir) bundle(system bool, others ...string) (string, error) {
 		}
 		parts = append(parts, certificates)
 	}
-	d.done[path] = true
 	return path, d.writeBundle(path, parts)
 }
 
@@ -132,6 +171,7 @@ func readCertificates(path string) ([]byte, error) {
 // write replaces a file, unless it says the same already; then it notes that it
 // is in use.
 func (d *runDir) write(path string, content []byte) error {
+	d.done[path] = true
 	if is, err := os.ReadFile(path); err == nil && bytes.Equal(is, content) {
 		now := time.Now()
 		return os.Chtimes(path, now, now)
@@ -212,27 +252,30 @@ const ours = "# Added by attache:\n"
 // file is a file with what another says, which may not exist, and a line of ours
 // that counts for more because it comes last.
 func (d *runDir) file(name, before, line string) (string, error) {
-	path := filepath.Join(d.path, name)
-	if filepath.Dir(before) == d.path {
-		return before, nil // a run within a run
+	if d.has(before) {
+		d.done[before] = true
+		return before, nil
 	}
+	ext := filepath.Ext(name)
+	base := strings.TrimSuffix(name, ext) + d.mark
 	var content []byte
 	if before != "" {
 		var err error
 		if content, err = os.ReadFile(before); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
-		path = filepath.Join(d.path, strings.TrimSuffix(name, filepath.Ext(name))+"-"+nameOfFile(before)+filepath.Ext(name))
+		base += "-" + nameOfFile(before)
 	}
 	if len(content) > 0 && content[len(content)-1] != '\n' {
 		content = append(content, '\n')
 	}
+	path := filepath.Join(d.path, base+ext)
 	return path, d.write(path, append(content, ours+line...))
 }
 
 // php is a directory with one file of settings.
 func (d *runDir) php(settings string) (string, error) {
-	dir := filepath.Join(d.path, "php")
+	dir := filepath.Join(d.path, "php"+d.mark)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"crypto/sha256"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // given is a bundle as those who have a grant are given it.
@@ -131,5 +134,67 @@ func TestARunWithinARunBringsNoDroppedCABack(t *testing.T) {
 	}
 	if got := countOf(t, path, after, before); !slices.Equal(got, []int{1, 0}) {
 		t.Errorf("its bundle: %v", got)
+	}
+}
+
+// TestFilesThatMayBeInUseStay: a command may run for longer than a month, and whoever
+// reads the variables of env for years.
+func TestFilesThatMayBeInUseStay(t *testing.T) {
+	dir, ca := t.TempDir(), newCertificate(t)
+	a := &app{lookup: environment(nil)}
+	files, err := a.clientFiles(grant{dir: dir, ca: ca, lasting: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-10 * runFileLife)
+	for path := range files.done {
+		if err := os.Chtimes(path, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := a.clientFiles(grant{dir: dir, ca: ca})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range files.done {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("of env: %v", err)
+		}
+		if again.done[path] {
+			t.Errorf("env and run share %s", path)
+		}
+	}
+
+	synctest.Test(t, func(t *testing.T) {
+		end := again.use()
+		<-time.After(10 * runFileLife)
+		end()
+		again.sweep()
+		for path := range again.done {
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("of a run that lasts: %v", err)
+			}
+		}
+		<-time.After(2 * runFileLife)
+		again.sweep()
+		left, err := filepath.Glob(filepath.Join(again.path, "*.*"))
+		if err != nil || slices.ContainsFunc(left, func(path string) bool { return again.done[path] }) {
+			t.Errorf("after its end are left %v, %v", left, err)
+		}
+	})
+}
+
+// TestAShellWithinARunKeepsItsFiles: they must not go with the run's.
+func TestAShellWithinARunKeepsItsFiles(t *testing.T) {
+	g := grant{dir: t.TempDir(), ca: newCertificate(t)}
+	runs := given(t, g)
+	g.lasting = true
+	shells := given(t, g, runs)
+	if shells == runs || given(t, g, shells) != shells {
+		t.Errorf("the shell is given %s in a run with %s", shells, runs)
+	}
+	g.lasting = false
+	if path := given(t, g, shells); path != shells {
+		t.Errorf("a run in the shell is given %s", path)
 	}
 }

@@ -58,16 +58,12 @@ var (
 )
 
 // clientVariables are the variables that make clients use the proxy and trust
-// its CA, beside what they say already. It writes the files that they name.
+// its CA, beside what they say already; files are those of [app.clientFiles].
 //
 // Java is left out: it takes no password for a proxy from its options, so that
 // setting them would only cut it off; and it prints them.
-func (a *app) clientVariables(g grant) ([]variable, error) {
+func (a *app) clientVariables(g grant, files *runDir) ([]variable, error) {
 	proxy, err := g.url()
-	if err != nil {
-		return nil, err
-	}
-	files, err := a.clientFiles(g)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +82,7 @@ func (a *app) clientVariables(g grant) ([]variable, error) {
 		// There is one case of each there.
 		vars = slices.DeleteFunc(vars, func(v variable) bool { return v.name != "npm_config_cafile" && v.name == strings.ToLower(v.name) })
 	}
-	return append(vars, files...), nil
+	return append(vars, files.vars...), nil
 }
 
 // noProxy is what does not go through the proxy: this machine, and the names
@@ -122,27 +118,25 @@ func (a *app) noProxy() string {
 	return strings.Join(list, ",")
 }
 
-// clientFiles writes the files that clients read, in their [runDir], and returns
-// the variables that name them.
-func (a *app) clientFiles(g grant) ([]variable, error) {
+// clientFiles writes the files that clients read. It needs no access token.
+func (a *app) clientFiles(g grant) (*runDir, error) {
 	d, err := newRunDir(g)
 	if err != nil {
 		return nil, err
 	}
-	var vars []variable
 	for _, v := range caVariables {
 		path, err := a.rootsFor(v, d)
 		if err != nil {
 			return nil, err
 		}
-		vars = append(vars, variable{name: v.name, value: path})
+		d.vars = append(d.vars, variable{name: v.name, value: path})
 	}
 	for _, name := range addingCAs {
 		path, err := d.bundle(false, a.named(name)...)
 		if err != nil {
 			return nil, err
 		}
-		vars = append(vars, variable{name: name, value: path})
+		d.vars = append(d.vars, variable{name: name, value: path})
 	}
 	// Whether the clients without a variable go by OpenSSL's depends on how they
 	// were built.
@@ -151,7 +145,8 @@ func (a *app) clientFiles(g grant) ([]variable, error) {
 		return nil, err
 	}
 	more, err := a.clientConfigs(d, roots)
-	return append(vars, more...), err
+	d.vars = append(d.vars, more...)
+	return d, err
 }
 
 // rootsFor is a bundle of what a client trusts without us, and our CA.

@@ -232,7 +232,7 @@ func TestBundles(t *testing.T) {
 	}
 }
 
-func TestFilesThatNobodyAskedForInAMonthGo(t *testing.T) {
+func TestFilesThatNobodyUsedInAMonthGo(t *testing.T) {
 	dir := t.TempDir()
 	old := write(t, filepath.Join(dir, "run", "ca-old.pem"), "x")
 	kept := write(t, filepath.Join(dir, "run", "ca-new.pem"), "x")

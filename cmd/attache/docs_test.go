@@ -20,9 +20,12 @@ func TestThePageOfClientsNamesWhatIsSet(t *testing.T) {
 	}
 	page := string(text)
 	a := &app{lookup: environment(nil)}
-	vars, err := a.clientVariables(grant{
-		proxyURL: "http://127.0.0.1:3128", user: "support-bot", token: secret.New("att_x"), ca: newCertificate(t), dir: t.TempDir(),
-	})
+	g := grant{proxyURL: "http://127.0.0.1:3128", user: "support-bot", token: secret.New("att_x"), ca: newCertificate(t), dir: t.TempDir()}
+	files, err := a.clientFiles(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vars, err := a.clientVariables(g, files)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell, expires lifetime) 
 	if err != nil {
 		return err
 	}
-	g := grant{user: who.user(), dir: cfg.DataDir, server: a.server()}
+	g := grant{user: who.user(), dir: cfg.DataDir, server: a.server(), lasting: true}
 	c, err := a.runningAPI(cmd.Context(), cfg)
 	if errors.Is(err, errNoServer) {
 		return fmt.Errorf("%w: start one with attache serve, or use attache run, which needs none", err)
@@ -57,7 +57,11 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell, expires lifetime) 
 	if err != nil {
 		return err
 	}
-	vars, err := a.clientVariables(g)
+	files, err := a.clientFiles(g)
+	if err != nil {
+		return err
+	}
+	vars, err := a.clientVariables(g, files)
 	if err != nil {
 		return err
 	}

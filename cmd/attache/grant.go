@@ -27,6 +27,7 @@ type grant struct {
 	ca       string // PEM, what has to be trusted
 	dir      string // data directory, for the files that variables name
 	server   string // URL of the server that was named; empty: the data directory's
+	lasting  bool   // nobody can tell when the last client has it
 }
 
 // currentCA is what has to be trusted now. A rotation may have come after the grant.

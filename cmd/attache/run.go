@@ -99,7 +99,12 @@ func (a *app) run(ctx context.Context, who identity, environ, args []string) err
 	if err := a.checkNamed(ctx, cfg, who); err != nil {
 		return &exitError{exitRun, err}
 	}
-	vars, err := a.clientVariables(g)
+	files, err := a.clientFiles(g)
+	if err != nil {
+		return &exitError{exitRun, err}
+	}
+	defer files.use()()
+	vars, err := a.clientVariables(g, files)
 	if err != nil {
 		return &exitError{exitRun, err}
 	}

@@ -228,9 +228,12 @@ func (a *app) firstVariables(ctx context.Context, s *server) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := a.clientVariables(grant{
-		proxyURL: s.proxyURL(), user: defaultIntegration, token: token, ca: ca, dir: s.cfg.DataDir,
-	})
+	g := grant{proxyURL: s.proxyURL(), user: defaultIntegration, token: token, ca: ca, dir: s.cfg.DataDir, lasting: true}
+	files, err := a.clientFiles(g)
+	if err != nil {
+		return nil, err
+	}
+	set, err := a.clientVariables(g, files)
 	if err != nil {
 		return nil, err
 	}
