@@ -94,19 +94,22 @@ func (d *runDir) has(path string) bool {
 	return filepath.Dir(path) == d.path && strings.Contains(filepath.Base(path), d.mark)
 }
 
+// namedFile is a file that a variable names.
+type namedFile struct{ path, variable string }
+
 // bundle is a file with the certificates of others, the system's roots if they
 // are wanted, and our CA.
-func (d *runDir) bundle(system bool, others ...string) (string, error) {
+func (d *runDir) bundle(system bool, others ...namedFile) (string, error) {
 	name := "ca" + d.mark
 	if system {
 		name += "-system"
 	}
 	for _, file := range others {
-		name += "-" + nameOfFile(file)
+		name += "-" + nameOfFile(file.path)
 	}
 	path := filepath.Join(d.path, name+".pem")
-	if !system && len(others) == 1 && d.has(others[0]) {
-		path = others[0]
+	if !system && len(others) == 1 && d.has(others[0].path) {
+		path = others[0].path
 	}
 	if d.done[path] {
 		return path, nil
@@ -120,9 +123,9 @@ func (d *runDir) bundle(system bool, others ...string) (string, error) {
 		parts = append(parts, roots)
 	}
 	for _, file := range others {
-		certificates, err := readCertificates(file)
+		certificates, err := readCertificates(file.path)
 		if err != nil {
-			return "", fmt.Errorf("certificates that clients trust already: %w", err)
+			return "", fmt.Errorf("%s: %w: let it name certificates that clients can read, or unset it", file.variable, err)
 		}
 		parts = append(parts, certificates)
 	}

@@ -10,6 +10,15 @@ import (
 	"time"
 )
 
+// namedBySome are files that a variable names.
+func namedBySome(paths []string) []namedFile {
+	var files []namedFile
+	for _, path := range paths {
+		files = append(files, namedFile{path, "SOME"})
+	}
+	return files
+}
+
 // given is a bundle as those who have a grant are given it.
 func given(t *testing.T, g grant, others ...string) string {
 	t.Helper()
@@ -17,7 +26,7 @@ func given(t *testing.T, g grant, others ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := d.bundle(false, others...)
+	path, err := d.bundle(false, namedBySome(others)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +138,7 @@ func TestARunWithinARunBringsNoDroppedCABack(t *testing.T) {
 		}
 		return []byte(after)
 	}
-	if _, err := d.bundle(false, path); err != nil {
+	if _, err := d.bundle(false, namedFile{path, "SOME"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := countOf(t, path, after, before); !slices.Equal(got, []int{1, 0}) {

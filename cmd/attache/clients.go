@@ -158,11 +158,11 @@ func (a *app) rootsFor(v caVariable, d *runDir) (string, error) {
 }
 
 // named are the files that variables name, of those that are set.
-func (a *app) named(variables ...string) []string {
-	var files []string
+func (a *app) named(variables ...string) []namedFile {
+	var files []namedFile
 	for _, v := range variables {
 		if file, _ := a.lookup(v); file != "" {
-			files = append(files, file)
+			files = append(files, namedFile{file, v})
 		}
 	}
 	return files

@@ -183,7 +183,7 @@ func TestBundles(t *testing.T) {
 	}
 	bundle := func(d *runDir, system bool, others ...string) string {
 		t.Helper()
-		path, err := d.bundle(system, others...)
+		path, err := d.bundle(system, namedBySome(others)...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +214,7 @@ func TestBundles(t *testing.T) {
 	if slices.Contains([]string{path, system}, both) || system == path {
 		t.Errorf("two bundles have one name: %s, %s, %s", path, system, both)
 	}
-	if _, err := d.bundle(false, filepath.Join(elsewhere, "missing.pem")); err == nil || !strings.Contains(err.Error(), "missing.pem") {
+	if _, err := d.bundle(false, namedFile{filepath.Join(elsewhere, "missing.pem"), "SOME"}); err == nil || !strings.HasPrefix(err.Error(), "SOME: ") || !strings.Contains(err.Error(), "missing.pem") {
 		t.Errorf("a missing file: %v", err)
 	}
 

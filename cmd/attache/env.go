@@ -53,11 +53,15 @@ func (a *app) env(cmd *cobra.Command, who identity, sh shell, expires lifetime) 
 	if err := a.checkNamed(cmd.Context(), cfg, who); err != nil {
 		return err
 	}
-	id, err := g.issue(cmd.Context(), c, who.integration, expires.from(time.Now()))
+	if err := g.locate(cmd.Context(), c); err != nil {
+		return err
+	}
+	// Before there is a token that nobody is told of.
+	files, err := a.clientFiles(g)
 	if err != nil {
 		return err
 	}
-	files, err := a.clientFiles(g)
+	id, err := g.issue(cmd.Context(), c, who.integration, expires.from(time.Now()))
 	if err != nil {
 		return err
 	}

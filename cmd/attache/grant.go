@@ -154,7 +154,11 @@ func (a *app) remoteGrant(ctx context.Context, integration string, g grant) (gra
 	if err != nil {
 		return grant{}, nil, err
 	}
-	id, err := g.issue(ctx, c, integration, time.Now().Add(remoteTokenLife))
+	err = g.locate(ctx, c)
+	var id string
+	if err == nil {
+		id, err = g.issue(ctx, c, integration, time.Now().Add(remoteTokenLife))
+	}
 	if err != nil {
 		c.Close()
 		return grant{}, nil, err
@@ -167,23 +171,28 @@ func (a *app) remoteGrant(ctx context.Context, integration string, g grant) (gra
 	}, nil
 }
 
-// issue completes a grant with an access token that is made over the API of its
-// server, and returns the token's ID.
-func (g *grant) issue(ctx context.Context, c *client.Client, integration string, expires time.Time) (id string, err error) {
+// locate asks the API of a grant's server where the proxy is, and what to trust.
+func (g *grant) locate(ctx context.Context, c *client.Client) error {
 	status, err := c.Status(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	ca, err := c.CA(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
+	g.proxyURL, g.ca = proxyURL(seenFrom(g.server, status.ProxyAddress), status.ProxyTLS), ca.PEM
+	return nil
+}
+
+// issue completes a grant with an access token that is made over the API of its
+// server, and returns the token's ID.
+func (g *grant) issue(ctx context.Context, c *client.Client, integration string, expires time.Time) (id string, err error) {
 	token, err := c.CreateAccessToken(ctx, integration, expires)
 	if err != nil {
 		return "", noIntegration(err, integration)
 	}
-	g.proxyURL = proxyURL(seenFrom(g.server, status.ProxyAddress), status.ProxyTLS)
-	g.ca, g.token = ca.PEM, token.Token.Text
+	g.token = token.Token.Text
 	return token.ID, nil
 }
 

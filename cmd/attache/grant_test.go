@@ -52,6 +52,9 @@ func TestAProxyThatSpeaksTLSIsReachedThroughTLS(t *testing.T) {
 	defer c.Close()
 
 	issued := grant{user: defaultIntegration}
+	if err := issued.locate(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := issued.issue(t.Context(), c, defaultIntegration, time.Time{}); err != nil {
 		t.Fatal(err)
 	}

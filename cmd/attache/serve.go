@@ -218,19 +218,21 @@ func (a *app) warnOfModes(cfg configs.Config) {
 	}
 }
 
-// firstVariables are lines for a shell, with a token that outlasts this start.
+// firstVariables are lines for a shell, with a token that outlasts this start. There
+// are none, nor a token, where what this server's own environment says about clients
+// is wrong: that is no reason not to serve.
 func (a *app) firstVariables(ctx context.Context, s *server) ([]string, error) {
-	token, err := s.data.newToken(ctx)
-	if err != nil {
-		return nil, err
-	}
 	ca, err := s.data.authority.PEM(ctx)
 	if err != nil {
 		return nil, err
 	}
-	g := grant{proxyURL: s.proxyURL(), user: defaultIntegration, token: token, ca: ca, dir: s.cfg.DataDir, lasting: true}
+	g := grant{proxyURL: s.proxyURL(), user: defaultIntegration, ca: ca, dir: s.cfg.DataDir, lasting: true}
 	files, err := a.clientFiles(g)
 	if err != nil {
+		a.warn("no access token is made yet, for clients here cannot be set up: %v", err)
+		return nil, nil
+	}
+	if g.token, err = s.data.newToken(ctx); err != nil {
 		return nil, err
 	}
 	set, err := a.clientVariables(g, files)
