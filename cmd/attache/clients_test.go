@@ -369,9 +369,15 @@ func TestAddressesToDial(t *testing.T) {
 		{"http://[::1]:3129", "[::]:3128", "[::1]:3128"},
 		{"https://attache.example.com", "192.0.2.1:3128", "192.0.2.1:3128"},
 		{"", "0.0.0.0:3128", "127.0.0.1:3128"},
+		{"", "127.0.0.1:3128", "127.0.0.1:3128"},
+		{"http://localhost:3129", "127.0.0.1:3128", "127.0.0.1:3128"},
+		{"http://[::1]:3129", "127.0.0.1:3128", "127.0.0.1:3128"},
+		{"https://attache.example.com", "127.0.0.1:3128", ""}, // that is another machine's
+		{"https://192.0.2.1", "[::1]:3128", ""},
 	} {
-		if got := seenFrom(c.api, c.listening); got != c.want {
-			t.Errorf("from %q, %q is %q, want %q", c.api, c.listening, got, c.want)
+		got, err := seenFrom(c.api, c.listening)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("from %q, %q is %q, %v, want %q", c.api, c.listening, got, err, c.want)
 		}
 	}
 }

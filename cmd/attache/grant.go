@@ -181,7 +181,11 @@ func (g *grant) locate(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
-	g.proxyURL, g.ca = proxyURL(seenFrom(g.server, status.ProxyAddress), status.ProxyTLS), ca.PEM
+	at, err := seenFrom(g.server, status.ProxyAddress)
+	if err != nil {
+		return err
+	}
+	g.proxyURL, g.ca = proxyURL(at, status.ProxyTLS), ca.PEM
 	return nil
 }
 
@@ -197,13 +201,27 @@ func (g *grant) issue(ctx context.Context, c *client.Client, integration string,
 }
 
 // seenFrom is the proxy's address for a client that reaches the same machine's
-// API at a URL: a proxy on every interface is where the API is.
-func seenFrom(api, listening string) string {
+// API at a URL: a proxy on every interface is where the API is. One on loopback is
+// refused for an API that is not: the access token would go to whatever listens there
+// on the client's own machine.
+func seenFrom(api, listening string) (string, error) {
 	u, err := url.Parse(api)
 	addr, err2 := netip.ParseAddrPort(listening)
-	if err != nil || err2 != nil || u.Hostname() == "" || !addr.Addr().IsUnspecified() {
-		return reachable(listening)
+	switch {
+	case err != nil || err2 != nil || u.Hostname() == "":
+		return reachable(listening), nil
+	case addr.Addr().IsLoopback() && !onLoopback(u.Hostname()):
+		return "", fmt.Errorf("the proxy of %s listens on %s, which only its own machine reaches: let it listen for others with attache serve --listen, or, on that machine, name the server by its URL on loopback", u.Host, listening)
+	case addr.Addr().IsUnspecified():
+		_, port, _ := net.SplitHostPort(listening)
+		return net.JoinHostPort(u.Hostname(), port), nil
+	default:
+		return listening, nil
 	}
-	_, port, _ := net.SplitHostPort(listening)
-	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// onLoopback reports whether a host of a URL is this machine, whoever asks.
+func onLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
 }
