@@ -89,15 +89,15 @@ func (a *app) remoteAPI(url string) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if token.IsZero() {
-		return nil, fmt.Errorf("%s: an admin token is needed: set %s or %s; make one with: attache admin-token create", url, adminTokenVariable, adminTokenFileVariable)
-	}
 	c, err := client.New(client.Options{URL: url, Token: token})
 	if err != nil {
 		if errors.Is(err, client.ErrOptions) {
 			return nil, errors.New("--server: the URL must be https://host:port, or http:// on loopback")
 		}
 		return nil, fmt.Errorf("--server: %w", err)
+	}
+	if token.IsZero() { // now that the URL is known to have no password in it
+		return nil, fmt.Errorf("%s: an admin token is needed: set %s or %s; make one with: attache admin-token create", url, adminTokenVariable, adminTokenFileVariable)
 	}
 	return c, nil
 }
