@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -132,7 +133,7 @@ func (a *app) secretVariable(variable, fileVariable string) (secret.Text, error)
 var errNoServer = errors.New("no server runs on the data directory")
 
 // localAPI is the API of the server that runs on the data directory, or
-// errNoServer.
+// errNoServer, which one that is ending counts as.
 func localAPI(ctx context.Context, dir string) (*client.Client, error) {
 	c, err := client.New(client.Options{Socket: filepath.Join(dir, socketFile)})
 	if err != nil {
@@ -140,7 +141,8 @@ func localAPI(ctx context.Context, dir string) (*client.Client, error) {
 	}
 	if _, err := c.Status(ctx); err != nil {
 		c.Close()
-		if notListening(err) {
+		var answered *client.Error
+		if unanswered(err) || errors.As(err, &answered) && answered.Problem.Status == http.StatusServiceUnavailable {
 			return nil, fmt.Errorf("%s: %w", dir, errNoServer)
 		}
 		return nil, fmt.Errorf("ask the server on %s: %w", dir, err)

@@ -292,7 +292,7 @@ func TestConfigurationFilesKeepWhatWasThere(t *testing.T) {
 
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := &idle{last: time.Now()}
+		i := newIdle()
 		const after = time.Minute
 		step := func(d time.Duration) {
 			t.Helper()

@@ -12,7 +12,11 @@ type idle struct {
 	busy   int        // requests to the API, and leases
 	last   time.Time  // when something happened
 	closed bool       // the server ends: nobody may come any more
+
+	ended chan struct{} // closed when closed is set
 }
+
+func newIdle() *idle { return &idle{last: time.Now(), ended: make(chan struct{})} }
 
 // touch notes that something happened at that time.
 func (i *idle) touch(then time.Time) {
@@ -44,8 +48,9 @@ func (i *idle) begin() (end func(), ok bool) {
 func (i *idle) over(after time.Duration) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.busy == 0 && time.Since(i.last) >= after {
+	if !i.closed && i.busy == 0 && time.Since(i.last) >= after {
 		i.closed = true
+		close(i.ended)
 	}
 	return i.closed
 }

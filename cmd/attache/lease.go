@@ -146,10 +146,16 @@ func askSocket(ctx context.Context, socket, path string, body []byte) (*http.Res
 		return nil, err
 	}
 	resp, err := socketTransport(socket).RoundTrip(r)
-	if notListening(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if unanswered(err) {
 		err = fmt.Errorf("%s: %w", filepath.Dir(socket), errNoServer)
 	}
 	return resp, err
+}
+
+// unanswered reports whether nobody answers on a socket: nobody listens, or who did
+// ended just now.
+func unanswered(err error) bool {
+	return notListening(err) || cutOff(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // socketTransport goes to a Unix socket, whatever the URL says, and keeps nothing

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -115,7 +116,8 @@ func (a *app) renew(ctx context.Context, cfg configs.Config) error {
 // askForRoom asks a background server to end, and waits until it has. It returns
 // who stays because it is in use.
 func askForRoom(ctx context.Context, dir, path string, body []byte) (*stays, error) {
-	resp, err := askSocket(ctx, filepath.Join(dir, socketFile), path, body)
+	socket := filepath.Join(dir, socketFile)
+	resp, err := askSocket(ctx, socket, path, body)
 	if err != nil {
 		return nil, nil // what is wrong, the one that needs the room will find
 	}
@@ -127,11 +129,11 @@ func askForRoom(ctx context.Context, dir, path string, body []byte) (*stays, err
 		return who, nil
 	case http.StatusNoContent:
 		return nil, eventually(ctx, reachTimeout, func() (bool, error) {
-			c, err := localAPI(ctx, dir)
+			conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 			if err == nil {
-				c.Close()
+				_ = conn.Close()
 			}
-			return errors.Is(err, errNoServer), nil
+			return notListening(err), nil
 		})
 	}
 	return nil, nil

@@ -57,7 +57,7 @@ type server struct {
 func (a *app) newServer(ctx context.Context, cfg configs.Config, log *slog.Logger) (s *server, err error) {
 	s = &server{
 		cfg: cfg, log: log,
-		idle:     &idle{last: time.Now()},
+		idle:     newIdle(),
 		draining: make(chan struct{}),
 		errands:  make(chan errand, maxErrands),
 		unfollow: func() {},

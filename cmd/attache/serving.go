@@ -197,13 +197,16 @@ func serveHealth(w http.ResponseWriter, _ *http.Request) {
 }
 
 // endWhenIdle returns when there has been no tunnel, no request and no lease for
-// the configured time.
+// the configured time, and at once where a server makes room for another.
 func (s *server) endWhenIdle(ctx context.Context) error {
 	tick := time.NewTicker(min(max(s.cfg.IdleExit/10, time.Millisecond), time.Second))
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-s.idle.ended:
+			s.log.Info("making room for another server: ending")
 			return nil
 		case <-tick.C:
 		}

@@ -14,5 +14,10 @@ func notListening(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
+// cutOff reports whether a connection was, as by a server that has just ended.
+func cutOff(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
 // addressInUse reports whether a port could not be had because somebody has it.
 func addressInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }

@@ -13,5 +13,10 @@ func notListening(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, windows.WSAECONNREFUSED) || errors.Is(err, windows.WSAENETDOWN)
 }
 
+// cutOff reports whether a connection was, as by a server that has just ended.
+func cutOff(err error) bool {
+	return errors.Is(err, windows.WSAECONNRESET) || errors.Is(err, windows.WSAECONNABORTED)
+}
+
 // addressInUse reports whether a port could not be had because somebody has it.
 func addressInUse(err error) bool { return errors.Is(err, windows.WSAEADDRINUSE) }
