@@ -96,6 +96,8 @@ func (p *Proxy) guard(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer p.handlers.Done()
+	p.asked.Add(1)
+	defer p.asked.Add(-1)
 	switch {
 	case r.Method == http.MethodConnect:
 		p.guardConnect(w, r)

@@ -34,6 +34,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -114,6 +115,7 @@ type Proxy struct {
 	base    context.Context // of what Serve does
 
 	handlers sync.WaitGroup // of CONNECTs, requests and tunnels: all that Serve waits for
+	asked    atomic.Int64   // CONNECTs and requests without a tunnel that are not done
 	mu       sync.Mutex     // guards what follows
 	open     map[*tunnel]struct{}
 	relaying int           // tunnels and streams on the fast path
@@ -394,6 +396,10 @@ func (p *Proxy) Stats() Stats {
 		UpstreamConnectionsOpened: p.upstream.opened.Load(),
 	}
 }
+
+// Busy reports whether there is a tunnel, one is being opened, or a request without
+// one is under way. It may be called at any time.
+func (p *Proxy) Busy() bool { return p.asked.Load() > 0 || p.Stats().Tunnels > 0 }
 
 // coreLog gives goproxy's warnings to the debug log. They may quote addresses,
 // and what matters of them is in the events.

@@ -78,7 +78,7 @@ func (s *server) makeRoom(w http.ResponseWriter, unlike []string) {
 	switch {
 	case !s.yields:
 		http.Error(w, "it was not started in the background", http.StatusForbidden)
-	case s.proxy.Stats().Tunnels > 0 || !s.idle.over(0):
+	case s.proxy.Busy() || !s.idle.over(0):
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusConflict)
 		_ = json.NewEncoder(w).Encode(stays{PID: os.Getpid(), Unlike: unlike}) // who asks may be gone

@@ -7,12 +7,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"attache/configs"
 )
 
 // TestAServerThatIsEndingIsNone: whoever asks waits for it to end, and is not told
@@ -68,4 +72,62 @@ func TestAServerThatMakesRoomEndsAtOnce(t *testing.T) {
 			t.Errorf("it takes %s, and ends with %v", time.Since(began), err)
 		}
 	})
+}
+
+// TestARequestThatIsUnderWayKeepsAServer, also one for an http URL, which has no
+// tunnel.
+func TestARequestThatIsUnderWayKeepsAServer(t *testing.T) {
+	came, answer := make(chan struct{}), make(chan struct{})
+	origin := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(came)
+		<-answer
+	}))
+	defer origin.Close()
+	s := newTestServer(t, func(cfg *configs.Config) {
+		cfg.IdleExit = 100 * time.Millisecond
+		cfg.Upstream.AllowPrivate = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	s.yields = true
+	token, err := s.data.newToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grant{proxyURL: s.proxyURL(), user: defaultIntegration, token: token}
+	transport, err := g.transport()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer transport.CloseIdleConnections()
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(t.Context()) }()
+
+	answered := make(chan error, 1)
+	go func() {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, origin.URL, nil)
+		if err != nil {
+			answered <- err
+			return
+		}
+		resp, err := transport.RoundTrip(r)
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		answered <- err
+	}()
+	<-came
+	select {
+	case err := <-ended:
+		t.Fatalf("it ends by itself: %v", err)
+	case <-time.After(5 * s.cfg.IdleExit):
+	}
+	if who, err := askForRoom(t.Context(), s.cfg.DataDir, endPath, nil); who == nil {
+		t.Errorf("it makes room: %v", err)
+	}
+	close(answer)
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

@@ -210,7 +210,7 @@ func (s *server) endWhenIdle(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if s.proxy.Stats().Tunnels > 0 {
+		if s.proxy.Busy() {
 			s.idle.touch(time.Now())
 		}
 		if s.idle.over(s.cfg.IdleExit) {
