@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +29,7 @@ const (
 	settingsPath = "/settings"
 )
 
-// settings are a configuration as texts, by key. What is secret is not in it.
+// settings are a configuration as texts, by key; of what is secret, there is a hash.
 type settings map[string]string
 
 func settingsOf(cfg configs.Config) settings {
@@ -35,6 +37,11 @@ func settingsOf(cfg configs.Config) settings {
 	for _, k := range configs.Keys() {
 		s[k.Name] = k.Text(&cfg)
 	}
+	_ = cfg.Upstream.Proxy.Check(func(text string) error {
+		sum := sha256.Sum256([]byte(text))
+		s["upstream.proxy"] = hex.EncodeToString(sum[:])
+		return nil
+	})
 	return s
 }
 

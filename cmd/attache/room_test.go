@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -129,5 +132,32 @@ func TestARequestThatIsUnderWayKeepsAServer(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestSettingsTellSecretsApartAndDoNotHaveThem(t *testing.T) {
+	none := configs.Default()
+	for _, k := range configs.Keys() {
+		if !k.Secret {
+			continue
+		}
+		one, another := none, none
+		const canary = "http://bob:canary@example.com:1/"
+		if err := errors.Join(k.Set(&one, canary), k.Set(&another, "http://eve:canary@example.com:1/")); err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range []configs.Config{none, another} {
+			if got := settingsOf(one).unlike(settingsOf(other)); !slices.Equal(got, []string{k.Name}) {
+				t.Errorf("%s: %v differ", k.Name, got)
+			}
+		}
+		if got := settingsOf(one).unlike(settingsOf(one)); got != nil {
+			t.Errorf("%s differs from itself", k.Name)
+		}
+		for _, form := range []string{canary, hex.EncodeToString([]byte(canary))} {
+			if text := fmt.Sprint(settingsOf(one)); strings.Contains(text, form) {
+				t.Errorf("%s is there: %s", k.Name, text)
+			}
+		}
 	}
 }
