@@ -128,10 +128,36 @@ func TestCredentialsAreFoundByTheirNames(t *testing.T) {
 	for name, want := range map[string]bool{
 		"OPENAI_API_KEY": true, "GITHUB_TOKEN": true, "AWS_SECRET_ACCESS_KEY": true, "npm_config__auth": true, "DB_PASSWORD": true,
 		"STRIPE_SECRET": true, "GITLAB_PAT": true, "token": true,
+		"SECRET_KEY": true, "SECRET_KEY_BASE": true, "PGPASSWORD": true, "MYSQL_PWD": true, "DB_PASS": true, "STRIPE_KEY": true,
+		"OPENAI_API_KEY_2": true, "OPENAI_API_KEY2": true, "npm_config_//registry.npmjs.org/:_authToken": true, "API_KEY": true, "PASSWORD": true,
+		"PWD": false, "OLDPWD": false, "SSH_ASKPASS": false, "AWS_ACCESS_KEY_ID": false, "GOOGLE_APPLICATION_CREDENTIALS": false, "JWT_PUBLIC_KEY": false,
 		"PATH": false, "HOME": false, "KEYBOARD": false, "SSH_AUTH_SOCK": false, "TOKENIZERS_PARALLELISM": false, "GITHUB_TOKEN_FILE": false,
 	} {
 		if got := isCredential(name); got != want {
 			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+func TestCredentialsAreScrubbedFromValues(t *testing.T) {
+	file := write(t, filepath.Join(t.TempDir(), "key.pem"), "x")
+	const canary = "canary"
+	for variable, want := range map[string]string{
+		"GITHUB_TOKEN=" + canary:                         placeholder,
+		"SECRET_KEY=/" + canary:                          placeholder, // as base64 may begin
+		"TLS_KEY=" + file:                                file,
+		"GITHUB_TOKEN=":                                  "",
+		"DATABASE_URL=postgres://app:canary@db:1/x?y=z":  "postgres://app:" + placeholder + "@db:1/x?y=z",
+		"REDIS_URL=redis://:canary@cache":                "redis://:" + placeholder + "@cache",
+		"DATABASE_URL=postgres://app:can#ary@db:1/x":     placeholder,
+		"DATABASE_URL=postgres://app@db/x":               "postgres://app@db/x",
+		"SITE=https://example.com:8080/@someone?a=b%20c": "https://example.com:8080/@someone?a=b%20c",
+		`CONFIG={"url":"https://someone@example.com"}`:   `{"url":"https://someone@example.com"}`,
+		"MAIL=someone@example.com":                       "someone@example.com",
+	} {
+		name, value, _ := strings.Cut(variable, "=")
+		if got := harmless(name, value); got != want {
+			t.Errorf("of %s there is %s, want %s", variable, got, want)
 		}
 	}
 }

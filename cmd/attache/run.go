@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -201,15 +205,16 @@ func withoutOwn(environ []string, cfg configs.Config) []string {
 // it, and where the proxy has the real one, it takes the place of this.
 const placeholder = "attache-placeholder"
 
-// scrub replaces what looks like a credential, and says where.
+// scrub replaces what looks like a credential, and says where. What the command gets
+// none of, or anew, stays as it is.
 func (a *app) scrub(environ []string) []string {
+	replaced := []string{adminTokenVariable, adminTokenFileVariable, "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"}
 	var scrubbed, names []string
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		own := name == adminTokenVariable || name == adminTokenFileVariable // the command gets none of them
-		if value != "" && isCredential(name) && !own {
+		if to := harmless(name, value); to != value && !slices.Contains(replaced, strings.ToUpper(name)) {
 			names = append(names, name)
-			e = name + "=" + placeholder
+			e = name + "=" + to
 		}
 		scrubbed = append(scrubbed, e)
 	}
@@ -219,16 +224,53 @@ func (a *app) scrub(environ []string) []string {
 	return scrubbed
 }
 
-// isCredential goes by the name. Names of files are no credentials.
+var urlWithUser = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^@\s]*@`)
+
+// harmless is a variable's value without a credential: the placeholder, where the
+// variable is called like one and names no file; a URL without its password; and what
+// would be one if its password were escaped, not at all.
+func harmless(name, value string) string {
+	if value == "" {
+		return ""
+	}
+	if isCredential(name) && !(filepath.IsAbs(value) && exists(value)) {
+		return placeholder
+	}
+	if !urlWithUser.MatchString(value) {
+		return value
+	}
+	u, err := url.Parse(value)
+	if err != nil {
+		return placeholder
+	}
+	if password, _ := u.User.Password(); password == "" {
+		return value
+	}
+	u.User = url.UserPassword(u.User.Username(), placeholder)
+	return u.String()
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// isCredential goes by the name, less a number at its end. Names of files and public
+// keys are no credentials.
 func isCredential(name string) bool {
-	name = strings.ToUpper(name)
+	name = strings.TrimRight(strings.TrimRight(strings.ToUpper(name), "0123456789"), "_")
+	for _, suffix := range []string{"_APPLICATION_CREDENTIALS", "PUBLIC_KEY", "PUBLISHABLE_KEY"} {
+		if strings.HasSuffix(name, suffix) {
+			return false
+		}
+	}
 	for _, suffix := range []string{
-		"API_KEY", "APIKEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", "_PASSWORD", "_PASSWD", "_PRIVATE_KEY", "_CREDENTIALS",
-		"_PAT", "_API_TOKEN", "_AUTH",
+		"_KEY", "APIKEY", "_KEY_BASE", "_TOKEN", "_AUTHTOKEN", "_SECRET", "PASSWORD", "_PASSWD", "_PASSPHRASE", "_PASS", "_PWD",
+		"_CREDENTIALS", "_PAT", "_AUTH",
 	} {
 		if strings.HasSuffix(name, suffix) {
 			return true
 		}
 	}
-	return name == "TOKEN" || name == "PASSWORD" || name == "SECRET"
+	return name == "TOKEN" || name == "SECRET"
 }
