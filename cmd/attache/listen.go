@@ -105,11 +105,14 @@ func listenSocket(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove the socket of a server that is gone: %w", err)
 	}
+	// The directory may be open to others, which only gets a warning.
+	undo := closeToOthers()
 	ln, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	undo()
 	if err != nil {
 		return nil, err
 	}
-	// Until here the directory's mode, 0700, keeps others out.
+	// Where the directory has a list of rights for what is made in it, that counts.
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}

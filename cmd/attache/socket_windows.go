@@ -18,5 +18,8 @@ func cutOff(err error) bool {
 	return errors.Is(err, windows.WSAECONNRESET) || errors.Is(err, windows.WSAECONNABORTED)
 }
 
+// closeToOthers does nothing: a file has the rights of its directory here.
+func closeToOthers() (undo func()) { return func() {} }
+
 // addressInUse reports whether a port could not be had because somebody has it.
 func addressInUse(err error) bool { return errors.Is(err, windows.WSAEADDRINUSE) }
