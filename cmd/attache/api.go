@@ -135,7 +135,11 @@ var errNoServer = errors.New("no server runs on the data directory")
 // localAPI is the API of the server that runs on the data directory, or
 // errNoServer, which one that is ending counts as.
 func localAPI(ctx context.Context, dir string) (*client.Client, error) {
-	c, err := client.New(client.Options{Socket: filepath.Join(dir, socketFile)})
+	socket := filepath.Join(dir, socketFile)
+	if err := checkSocketPath(socket); err != nil {
+		return nil, err
+	}
+	c, err := client.New(client.Options{Socket: socket})
 	if err != nil {
 		return nil, err
 	}

@@ -162,6 +162,9 @@ func unanswered(err error) bool {
 // open.
 func socketTransport(socket string) *http.Transport {
 	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if err := checkSocketPath(socket); err != nil {
+			return nil, err
+		}
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
 }

@@ -91,12 +91,20 @@ func address(ln net.Listener) string {
 // shortest (macOS; Linux allows four more), in bytes.
 const maxSocketPath = 103
 
+// checkSocketPath refuses what can be neither listened on nor dialled.
+func checkSocketPath(path string) error {
+	if len(path) > maxSocketPath {
+		return fmt.Errorf("%s: the path of a socket has at most %d characters, this one has %d: choose a shorter data directory with --data-dir", path, maxSocketPath, len(path))
+	}
+	return nil
+}
+
 // listenSocket listens on a Unix socket that only its owner can open. The data
 // directory must be open: that nobody else has it says that a socket in it is a
 // dead server's.
 func listenSocket(ctx context.Context, path string) (net.Listener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("%s: the path of a socket has at most %d characters, this one has %d: choose a shorter data directory with --data-dir", path, maxSocketPath, len(path))
+	if err := checkSocketPath(path); err != nil {
+		return nil, err
 	}
 	if conn, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
 		_ = conn.Close()
