@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -31,7 +32,7 @@ func Keys() []Key {
 	return []Key{
 		{Name: "data_dir",
 			Doc: "Directory of the database, its key and the admin socket. Empty means $XDG_DATA_HOME/attache, or ~/.local/share/attache.",
-			at:  func(c *Config) setting { return words(&c.DataDir, "a directory's path", nil) }},
+			at:  func(c *Config) setting { return words(&c.DataDir, "a directory's path", noTilde) }},
 		{Name: "listen",
 			Doc: "Address that clients use as their proxy. Port 0 lets the kernel choose one, here and for the other listeners.",
 			at:  func(c *Config) setting { return address(&c.Listen) }},
@@ -132,7 +133,9 @@ func Keys() []Key {
 		{Name: "log.events",
 			Doc: "Where the events go, one line of JSON for each CONNECT and each request: stderr, stdout, off, or a file's path.",
 			at: func(c *Config) setting {
-				return words(&c.Log.Events, "stderr, stdout, off, or a file's path", notEmpty)
+				return words(&c.Log.Events, "stderr, stdout, off, or a file's path", func(s string) error {
+					return cmp.Or(notEmpty(s), noTilde(s))
+				})
 			}},
 		{Name: "events.keep",
 			Doc: "Recent events kept in memory for the UI and the API.",

@@ -78,7 +78,16 @@ func words(p *string, takes string, ok func(string) error) setting {
 	}
 }
 
-func file(p *string) setting { return words(p, "a file's path", nil) }
+func file(p *string) setting { return words(p, "a file's path", noTilde) }
+
+// noTilde refuses a path that only a shell would have understood: it would name
+// something in the directory that attache was started in.
+func noTilde(path string) error {
+	if strings.HasPrefix(path, "~") {
+		return refuse("begins with ~, which only shells know", "write the whole path")
+	}
+	return nil
+}
 
 // choice is one of a few words.
 func choice[T ~string](p *T, of ...T) setting {
@@ -423,7 +432,9 @@ func masterKey(p *string) setting {
 		source, rest, _ := strings.Cut(s, ":")
 		switch {
 		case s == "" || s == "passphrase":
-		case slices.Contains([]string{"file", "env", "credential"}, source) && rest != "":
+		case source == "file" && rest != "":
+			return noTilde(rest)
+		case slices.Contains([]string{"env", "credential"}, source) && rest != "":
 		default:
 			return refuse("does not say where the key is", "write "+takes+", or leave it empty for a generated file")
 		}

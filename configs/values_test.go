@@ -96,6 +96,11 @@ func TestSet(t *testing.T) {
 		{"a level is one of four words", "log.level", "INFO+2", "!is none of the words that it can be"},
 		{"a choice is one of its words", "unmatched", "inject", "!is none of the words that it can be"},
 		{"a path has no control characters", "data_dir", "/data\x00", "!holds a control character"},
+		{"a home directory is written out", "data_dir", "~/attache", "!begins with ~, which only shells know"},
+		{"somebody's home directory is, too", "upstream.ca_file", "~bob/ca.pem", "!begins with ~, which only shells know"},
+		{"events go to no home directory of ours", "log.events", "~/events", "!begins with ~, which only shells know"},
+		{"a master key's file is written out", "master_key", "file:~/key", "!begins with ~, which only shells know"},
+		{"a path may be relative", "data_dir", "./~/attache", "./~/attache"},
 		{"events go somewhere", "log.events", "", "!is empty"},
 		{"events may go to a file", "log.events", "/var/log/events", "/var/log/events"},
 
