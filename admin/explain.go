@@ -100,7 +100,7 @@ func (a *API) withToken(out *Explanation, c *attache.Connection) {
 	if c.Type != attache.OAuth || a.OAuth.Keeper == nil {
 		return
 	}
-	grant, err := a.OAuth.Keeper.Look(c.Integration, c.Name)
+	grant, err := a.OAuth.Keeper.Look(c)
 	if err != nil {
 		out.Action, out.Code, out.Header, out.Strips = attache.Deny, attache.CodeCredentialUnavailable, "", []string{}
 		out.Reason += "; but nothing is sent: " + err.Error()

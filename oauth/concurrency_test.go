@@ -53,7 +53,7 @@ func TestNobodyWhoLeavesTakesTheRefreshAlong(t *testing.T) {
 		first, leave := context.WithCancel(context.Background())
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := w.keeper.Fresh(first, "bot", "crm", 0); !errors.Is(err, context.Canceled) {
+			if _, err := w.keeper.Fresh(first, named("crm"), 0); !errors.Is(err, context.Canceled) {
 				t.Errorf("the first gets %v", err)
 			}
 		})
@@ -79,7 +79,7 @@ func TestARefreshWithoutAnyoneLeftIsStored(t *testing.T) {
 		expired(w)
 		ctx, leave := context.WithTimeout(context.Background(), time.Second)
 		defer leave()
-		if _, err := w.keeper.Fresh(ctx, "bot", "crm", 0); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := w.keeper.Fresh(ctx, named("crm"), 0); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who leaves gets %v", err)
 		}
 		pass(10 * time.Second)
@@ -308,7 +308,7 @@ func TestWhoWaitsOvertakesWhatNobodyWaitsFor(t *testing.T) {
 		var all sync.WaitGroup
 		for i := 0; i < 300; i += 20 {
 			all.Go(func() {
-				if g, err := w.keeper.Fresh(t.Context(), "bot", name(i), 0); err != nil || g.Generation != 2 {
+				if g, err := w.keeper.Fresh(t.Context(), named(name(i)), 0); err != nil || g.Generation != 2 {
 					t.Errorf("generation %d, %v", g.Generation, err)
 				}
 			})
@@ -333,7 +333,7 @@ func TestTheEndTurnsAwayWhoHasNotHadATurn(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 300 {
 			all.Go(func() {
-				if g, err := w.keeper.Fresh(t.Context(), "bot", name(i), 0); (err != nil || g.Generation != 2) && !errors.Is(err, oauth.ErrStopped) {
+				if g, err := w.keeper.Fresh(t.Context(), named(name(i)), 0); (err != nil || g.Generation != 2) && !errors.Is(err, oauth.ErrStopped) {
 					t.Errorf("generation %d, %v", g.Generation, err)
 				}
 			})

@@ -138,7 +138,7 @@ func (k *Keeper) land(f *flight, grant attache.Grant, err error) {
 // fly gets a new token for a connection and stores it. ending is closed when the
 // program is about to end.
 func (k *Keeper) fly(ctx context.Context, ending <-chan struct{}, f *flight) (attache.Grant, error) {
-	c, err := k.storage.Connection(ctx, f.key.integration, f.key.name)
+	c, err := k.read(ctx, f)
 	if err != nil {
 		return attache.Grant{}, k.storageFailed(f, err)
 	}
@@ -172,6 +172,15 @@ func (k *Keeper) fly(ctx context.Context, ending <-chan struct{}, f *flight) (at
 	t, err := client.Refresh(ctx, refresh)
 	a.took = time.Since(begun)
 	return a.store(ctx, t, err)
+}
+
+// read reads the connection that a flight is for.
+func (k *Keeper) read(ctx context.Context, f *flight) (attache.Connection, error) {
+	c, err := k.storage.Connection(ctx, f.key.integration, f.key.name)
+	if err == nil && f.gone.Load() { // what was read may be another of that name
+		err = notFound(f.key.name)
+	}
+	return c, err
 }
 
 // nobodysGrant turns the refusal of a grant into one of the client: with client
@@ -298,7 +307,7 @@ func (a *attempt) update(ctx context.Context, change func(*attache.Grant) error)
 
 // superseded returns what is there instead.
 func (a *attempt) superseded(ctx context.Context) (attache.Grant, error) {
-	c, err := a.keeper.storage.Connection(ctx, a.flight.key.integration, a.flight.key.name)
+	c, err := a.keeper.read(ctx, a.flight)
 	if err != nil {
 		return attache.Grant{}, a.keeper.storageFailed(a.flight, err)
 	}

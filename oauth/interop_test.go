@@ -200,7 +200,7 @@ func (o *office) checkEnded(t *testing.T, name string) {
 	t.Helper()
 	eventually(t, "who asks for a token is told that a person is needed", func() bool {
 		var state *oauth.StateError
-		_, err := o.keeper.Fresh(t.Context(), "bot", name, 0)
+		_, err := o.keeper.Fresh(t.Context(), named(name), 0)
 		return errors.As(err, &state) && state.State == attache.GrantNeedsReauth
 	})
 	g := o.grant(t, name)
@@ -272,11 +272,11 @@ func livesUntilRevoked(t *testing.T, o *office) {
 	if third.RefreshToken.Expose() == first.RefreshToken.Expose() {
 		t.Error("the server does not rotate refresh tokens")
 	}
-	refused, err := o.keeper.Fresh(t.Context(), "bot", "lasting", 0)
+	refused, err := o.keeper.Fresh(t.Context(), named("lasting"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	forced, err := o.keeper.Fresh(t.Context(), "bot", "lasting", refused.Generation)
+	forced, err := o.keeper.Fresh(t.Context(), named("lasting"), refused.Generation)
 	if err != nil || forced.Generation <= refused.Generation {
 		t.Fatalf("after a refused token, generation %d comes after %d: %v", forced.Generation, refused.Generation, err)
 	}
@@ -337,7 +337,7 @@ func earns(id string, auth attache.ClientAuth) func(*testing.T, *office) {
 			c.ClientSecret = secret.New(machineSecret)
 		}
 		o.connect(t, id, c)
-		g, err := o.keeper.Fresh(t.Context(), "bot", id, 0)
+		g, err := o.keeper.Fresh(t.Context(), named(id), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

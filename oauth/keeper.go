@@ -260,6 +260,20 @@ func correctable(g *attache.Grant) bool {
 	return g.State == attache.GrantConfigError || g.State == attache.GrantRetrying && g.ErrorCode == CodeTLS
 }
 
+// find returns the entry of a connection. One that was made under its name since is
+// another, with other domains.
+func (k *Keeper) find(c *attache.Connection) (*entry, error) {
+	e := k.entries[key{c.Integration, c.Name}]
+	if e == nil || !e.conn.CreatedAt.Equal(c.CreatedAt) {
+		return nil, notFound(c.Name)
+	}
+	return e, nil
+}
+
+func notFound(connection string) error {
+	return fmt.Errorf("connection %q: %w", connection, attache.ErrNotFound)
+}
+
 // Fresh returns a connection's grant with an access token that may be sent. With
 // a token that is valid it returns at once. With none, or one that has expired,
 // it waits for a refresh, as long as ctx allows; ctx ends the waiting and nothing
@@ -271,13 +285,13 @@ func correctable(g *attache.Grant) bool {
 // state says when to try again.
 //
 // There being no token to be had is a [StateError]; the connection not existing
-// is [attache.ErrNotFound].
-func (k *Keeper) Fresh(ctx context.Context, integration, connection string, usedGeneration uint64) (attache.Grant, error) {
+// any more, although another may have its name, is [attache.ErrNotFound].
+func (k *Keeper) Fresh(ctx context.Context, c *attache.Connection, usedGeneration uint64) (attache.Grant, error) {
 	k.mu.Lock()
-	e := k.entries[key{integration, connection}]
-	if e == nil {
+	e, err := k.find(c)
+	if err != nil {
 		k.mu.Unlock()
-		return attache.Grant{}, fmt.Errorf("connection %q: %w", connection, attache.ErrNotFound)
+		return attache.Grant{}, err
 	}
 	grant, f, err := k.ask(e, usedGeneration)
 	k.mu.Unlock()
@@ -314,12 +328,12 @@ func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
 
 // Look returns the grant with a token that Fresh would return at once, or the
 // error; neither where it would wait for a refresh. It begins none.
-func (k *Keeper) Look(integration, connection string) (attache.Grant, error) {
+func (k *Keeper) Look(c *attache.Connection) (attache.Grant, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	e := k.entries[key{integration, connection}]
-	if e == nil {
-		return attache.Grant{}, fmt.Errorf("connection %q: %w", connection, attache.ErrNotFound)
+	e, err := k.find(c)
+	if err != nil {
+		return attache.Grant{}, err
 	}
 	now, _ := k.clock.now()
 	switch {

@@ -150,7 +150,7 @@ func (w *world) ask(connections int, sky weather, stop <-chan struct{}) {
 		if rand.IntN(4) == 0 {
 			which = name(rand.IntN(6)) // those whose tokens are short
 		}
-		g, err := w.keeper.Fresh(w.t.Context(), "bot", which, 0)
+		g, err := w.keeper.Fresh(w.t.Context(), named(which), 0)
 		now := time.Now()
 		// A retry may still wait its turn when the provider is back.
 		recovered := sky.fine(now) && sky.fine(now.Add(-6*time.Minute))

@@ -39,9 +39,9 @@ func TestTheRealStoreOverTheRealNetwork(t *testing.T) {
 	}
 	dir := t.TempDir()
 
+	c := connection()
+	c.AllowedDomain, c.AllowedPorts, c.CreatedAt = "api.example.com", []uint16{443}, time.Now()
 	run(t, dir, dial, p.roots(), func(s *store.Store, k *oauth.Keeper) {
-		c := connection()
-		c.AllowedDomain, c.AllowedPorts, c.CreatedAt = "api.example.com", []uint16{443}, time.Now()
 		ctx := t.Context()
 		for _, err := range []error{
 			s.CreateIntegration(ctx, attache.Integration{Name: "bot", CreatedAt: time.Now()}),
@@ -60,7 +60,7 @@ func TestTheRealStoreOverTheRealNetwork(t *testing.T) {
 		if _, err := flows.Finish(ctx, "ada", a.State, "code"); err != nil {
 			t.Fatal(err)
 		}
-		refreshOnce(t, k, 1)
+		refreshOnce(t, k, &c, 1)
 		err = s.UpdateGrant(ctx, "bot", "crm", func(g *attache.Grant) error {
 			g.ExpiresAt = time.Now().Add(-time.Minute)
 			return nil
@@ -68,10 +68,10 @@ func TestTheRealStoreOverTheRealNetwork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		refreshOnce(t, k, 0)
+		refreshOnce(t, k, &c, 0)
 	})
 	run(t, dir, dial, p.roots(), func(s *store.Store, k *oauth.Keeper) {
-		g, err := k.Fresh(t.Context(), "bot", "crm", 0)
+		g, err := k.Fresh(t.Context(), &c, 0)
 		if err != nil || g.Generation != 3 || !p.accepts(g.AccessToken.Expose()) {
 			t.Errorf("after a restart, generation %d, %v", g.Generation, err)
 		}
@@ -82,12 +82,12 @@ func TestTheRealStoreOverTheRealNetwork(t *testing.T) {
 }
 
 // refreshOnce makes 64 requests that cannot go on with the token as it is.
-func refreshOnce(t *testing.T, k *oauth.Keeper, used uint64) {
+func refreshOnce(t *testing.T, k *oauth.Keeper, c *attache.Connection, used uint64) {
 	var all sync.WaitGroup
 	tokens := make([]secret.Text, 64)
 	for i := range tokens {
 		all.Go(func() {
-			g, err := k.Fresh(t.Context(), "bot", "crm", used)
+			g, err := k.Fresh(t.Context(), c, used)
 			if err != nil {
 				t.Error(err)
 			}

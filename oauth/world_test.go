@@ -282,7 +282,7 @@ func (w *world) grant() attache.Grant {
 }
 
 func (w *world) fresh(used uint64) (attache.Grant, error) {
-	return w.keeper.Fresh(context.Background(), "bot", "crm", used)
+	return w.keeper.Fresh(context.Background(), named("crm"), used)
 }
 
 // client is the registration that most tests use.
@@ -311,6 +311,13 @@ func credentials(c *attache.OAuthClient) {
 // connection is the connection that most tests use, with no grant.
 func connection() attache.Connection {
 	return attache.Connection{Integration: "bot", Name: "crm", Type: attache.OAuth, OAuthClient: "example"}
+}
+
+// named is what a request knows of such a connection.
+func named(name string) *attache.Connection {
+	c := connection()
+	c.Name = name
+	return &c
 }
 
 // authorized is a connection whose grant is new, of the family a.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -126,7 +127,7 @@ func injects(d attache.Decision, c *attache.Connection) bool {
 	got := d.Connection
 	return d.Action == attache.Inject && got != nil && got.Integration == c.Integration && got.Name == c.Name && got.Type == c.Type &&
 		got.AllowedDomain == c.AllowedDomain && slices.Equal(got.AllowedPorts, c.AllowedPorts) && got.HeaderName == c.HeaderName &&
-		got.StripCookies == c.StripCookies && d.Header == header && d.Value.Equal(value)
+		got.StripCookies == c.StripCookies && got.CreatedAt.Equal(c.CreatedAt) && d.Header == header && d.Value.Equal(value)
 }
 
 func randomChange(t *rapid.T) attache.Change {
@@ -149,6 +150,7 @@ func randomChange(t *rapid.T) attache.Change {
 		ch.Connection.AllowedDomain = domains().Draw(t, "domain")
 		ch.Connection.AllowedPorts = rapid.SampledFrom([][]uint16{{443}, {8443}, {443, 8443}}).Draw(t, "ports")
 		ch.Connection.StripCookies = rapid.Bool().Draw(t, "cookies")
+		ch.Connection.CreatedAt = time.Unix(0, rapid.Int64Range(0, 3).Draw(t, "created"))
 		ch.Connection.Credential.APIKey = secret.New(rapid.StringMatching("[a-z]{1,3}").Draw(t, "key"))
 		ch.Connection.HeaderName = rapid.SampledFrom([]attache.HeaderName{"X-One", "X_One", "X-Two"}).Draw(t, "header")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"attache"
 	"attache/secret"
@@ -25,6 +26,7 @@ type page struct {
 // row is a connection in its page.
 type row struct {
 	link         link
+	created      int64 // in nanoseconds since 1970: of the connections of a name, which one it is
 	value        secret.Span
 	text         uint32            // where its fields begin
 	ends         [rowFields]uint16 // where each field ends, from there
@@ -131,7 +133,7 @@ func (p *page) pack(l link, c *attache.Connection) row {
 	d := domainOf(c.AllowedDomain)
 	header, value := c.Header()
 	r := row{
-		link: l, value: p.values.Add(value), text: uint32(len(p.text)), wild: d.wild,
+		link: l, created: c.CreatedAt.UnixNano(), value: p.values.Add(value), text: uint32(len(p.text)), wild: d.wild,
 		stripCookies: c.StripCookies, exported: c.Grant != nil && c.Grant.State == attache.GrantMoved,
 	}
 	for i, field := range [...]string{nameField: c.Name, hostField: d.host, typeField: string(c.Type), headerField: header} {
@@ -215,6 +217,7 @@ func (s spot) unpack(integration string) *entry {
 		AllowedDomain: s.allowedDomain(),
 		AllowedPorts:  s.ports(),
 		StripCookies:  s.row().stripCookies,
+		CreatedAt:     time.Unix(0, s.row().created),
 	}}
 	header := string(s.field(headerField))
 	if e.connection.Type == attache.APIKey {

@@ -121,7 +121,7 @@ func TestHTTP2ACancelledStreamLeavesTheUpstreamConnectionAsItWas(t *testing.T) {
 			n.Store(0)
 			w := newWorld(t, up, nil, oauthConnection())
 			refreshing := make(chan struct{}, 1)
-			w.fresh = func(ctx context.Context, _, _ string, used uint64) (attache.Grant, error) {
+			w.fresh = func(ctx context.Context, _ *attache.Connection, used uint64) (attache.Grant, error) {
 				if used != 0 {
 					refreshing <- struct{}{}
 					<-ctx.Done()

@@ -26,7 +26,7 @@ type grants struct {
 
 func token(generation uint64) string { return canary + strings.Repeat("x", int(generation)) }
 
-func (g *grants) fresh(_ context.Context, _, _ string, used uint64) (attache.Grant, error) {
+func (g *grants) fresh(_ context.Context, _ *attache.Connection, used uint64) (attache.Grant, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.asks = append(g.asks, used)
@@ -92,7 +92,7 @@ func TestAnOAuthConnectionSendsTheTokenThatIsFresh(t *testing.T) {
 func TestWithoutATokenNothingIsSentAndTheClientIsToldWhy(t *testing.T) {
 	up := newOrigin(t, nil)
 	w := newWorld(t, up, nil, oauthConnection())
-	w.fresh = func(context.Context, string, string, uint64) (attache.Grant, error) {
+	w.fresh = func(context.Context, *attache.Connection, uint64) (attache.Grant, error) {
 		return attache.Grant{}, errors.New("needs_reauthorization (invalid_grant)")
 	}
 	resp, body := get(t, w.client(), request(t, "GET", w.url("/"), nil))

@@ -20,7 +20,7 @@ func TestAPanicWhileAStreamBeginsEndsItsConnection(t *testing.T) {
 	up := newOrigin(t, echo)
 	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.Drain = time.Second }, oauthConnection())
 	var asked atomic.Int32
-	w.fresh = func(context.Context, string, string, uint64) (attache.Grant, error) {
+	w.fresh = func(context.Context, *attache.Connection, uint64) (attache.Grant, error) {
 		if asked.Add(1) == 1 {
 			panic("a defect")
 		}

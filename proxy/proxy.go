@@ -90,9 +90,11 @@ type Collaborators struct {
 	Leaf func(ctx context.Context, host string) (*tls.Certificate, error)
 	// Fresh is the grant of an OAuth connection with a token that may be sent: at
 	// once where it is valid, else after a refresh, for which it waits as long as ctx
-	// allows. A used generation other than zero says that the upstream refused that
-	// token. The text of its error is shown to the client. Nil: there is none.
-	Fresh func(ctx context.Context, integration, connection string, used uint64) (attache.Grant, error)
+	// allows. The connection is the one that was decided on: when it is gone there is
+	// no grant, whoever has its name by now. A used generation other than zero says
+	// that the upstream refused that token. The text of its error is shown to the
+	// client. Nil: there is none.
+	Fresh func(ctx context.Context, c *attache.Connection, used uint64) (attache.Grant, error)
 	// Record takes the one event of a CONNECT or a request, which it may not keep,
 	// and must not block.
 	Record func(*attache.Event)
@@ -135,7 +137,7 @@ func New(s Settings, with Collaborators) (*Proxy, error) {
 		return nil, err
 	}
 	if with.Fresh == nil {
-		with.Fresh = func(context.Context, string, string, uint64) (attache.Grant, error) {
+		with.Fresh = func(context.Context, *attache.Connection, uint64) (attache.Grant, error) {
 			return attache.Grant{}, errors.New("OAuth connections are not refreshed here")
 		}
 	}

@@ -232,7 +232,7 @@ func TestAPanicEndsOneTunnelAndNoOther(t *testing.T) {
 	w := newWorld(t, up, nil, c)
 	panics := atomic.Bool{}
 	panics.Store(true)
-	w.fresh = func(context.Context, string, string, uint64) (attache.Grant, error) {
+	w.fresh = func(context.Context, *attache.Connection, uint64) (attache.Grant, error) {
 		if panics.Swap(false) {
 			panic("a defect")
 		}
@@ -268,7 +268,7 @@ func TestAPanicLosesNoPlaceUpstream(t *testing.T) {
 		}
 	})
 	w := newWorld(t, up, func(s *proxy.Settings) { s.Upstream.MaxPerHost = 1 }, oauthConnection())
-	w.fresh = func(_ context.Context, _, _ string, used uint64) (attache.Grant, error) {
+	w.fresh = func(_ context.Context, _ *attache.Connection, used uint64) (attache.Grant, error) {
 		if used != 0 {
 			panic("a defect")
 		}

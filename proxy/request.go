@@ -189,7 +189,7 @@ func (x *exchange) fresh(used uint64) *problem {
 	if x.decision.Connection.Type != attache.OAuth {
 		return nil
 	}
-	grant, err := x.proxy.with.Fresh(x.ctx, x.integration, x.decision.Connection.Name, used)
+	grant, err := x.proxy.with.Fresh(x.ctx, x.decision.Connection, used)
 	if err != nil {
 		return &problem{attache.CodeCredentialUnavailable, "Connection " + x.decision.Connection.Name + " has no token that may be sent, so nothing was sent: " + err.Error()}
 	}

@@ -65,7 +65,7 @@ type world struct {
 	hash     attache.TokenHash
 	stop     func() // ends Serve and waits for it
 	// fresh is the proxy's way to OAuth tokens; it is set before the first request.
-	fresh func(ctx context.Context, integration, connection string, used uint64) (attache.Grant, error)
+	fresh func(ctx context.Context, c *attache.Connection, used uint64) (attache.Grant, error)
 
 	log    lockedBuffer
 	mu     sync.Mutex // guards events
@@ -161,11 +161,11 @@ func newWorld(t testing.TB, up *origin, change func(*proxy.Settings), connection
 	w.proxy, err = proxy.New(settings, proxy.Collaborators{
 		Index: w.live.Current,
 		Leaf:  minter.Leaf,
-		Fresh: func(ctx context.Context, integration, connection string, used uint64) (attache.Grant, error) {
+		Fresh: func(ctx context.Context, c *attache.Connection, used uint64) (attache.Grant, error) {
 			if w.fresh == nil {
 				return attache.Grant{}, errors.New("there are no tokens in this world")
 			}
-			return w.fresh(ctx, integration, connection, used)
+			return w.fresh(ctx, c, used)
 		},
 		Record: w.record,
 		Log:    slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

@@ -55,6 +55,7 @@ type rotating struct {
 	past    map[string]bool // refresh tokens that are spent
 	excused map[string]bool // of those, what may be spent once more: who did it cannot know
 	thefts  []string        // others that were spent again
+	onUse   func()          // called before the API looks at a token; nil: nothing is
 	step    step
 	delay   time.Duration // with later
 	victim  *life
@@ -177,6 +178,12 @@ func (p *rotating) spend(refreshes bool, refresh string) (status int, answer map
 // guarded is the API.
 func (p *rotating) guarded(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
+	onUse := p.onUse
+	p.mu.Unlock()
+	if onUse != nil {
+		onUse()
+	}
+	p.mu.Lock()
 	var token string
 	_, _ = fmt.Sscanf(r.Header.Get("Authorization"), "Bearer %s", &token)
 	good := p.access[token]
@@ -187,6 +194,13 @@ func (p *rotating) guarded(w http.ResponseWriter, r *http.Request) {
 	case !p.reach(used):
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// use sets what is called before the API looks at a token.
+func (p *rotating) use(onUse func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.onUse = onUse
 }
 
 // expire ends all access tokens.
