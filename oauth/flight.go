@@ -46,9 +46,14 @@ type flight struct {
 	err   error
 }
 
+// LongestEnd is how long [Keeper.Run] may take to end: a call that has just begun,
+// and then a store that refuses what it got. Who ends the program sooner may lose a
+// grant, whose refresh token is spent by then.
+const LongestEnd = defaultTimeout + lastWrites*writePause
+
 // Run keeps grants alive until ctx ends; it may run once. Refreshes that are
-// under way then are finished first, which takes as long as the endpoint's
-// timeout at most, unless the store refuses what they got.
+// under way then are finished first, within [LongestEnd] where the endpoint's
+// timeout is the default.
 func (k *Keeper) Run(ctx context.Context) error {
 	var flights sync.WaitGroup
 	defer flights.Wait()

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -288,4 +289,26 @@ func (m *mortal) autopsy(t *testing.T) fate {
 		return stored
 	}
 	return known
+}
+
+// TestAPoliteEndWaitsForASlowProvider ends the server while a provider takes longer
+// than everything else that an end waits for.
+func TestAPoliteEndWaitsForASlowProvider(t *testing.T) {
+	m := newMortal(t, build(t, "."), 1)
+	s := m.start(t)
+	spent := make(chan struct{}, 1)
+	m.provider.answer(func() {
+		spent <- struct{}{}
+		<-time.After(16 * time.Second)
+	})
+	m.provider.expire()
+	go func() { _, _ = m.get(t, s) }() // is cut off
+	<-spent
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-s.over
+	if fate := m.autopsy(t); fate != stored || !s.cmd.ProcessState.Success() {
+		t.Errorf("the server ended with %v and left a grant %s", s.cmd.ProcessState, fate)
+	}
 }

@@ -55,6 +55,7 @@ type rotating struct {
 	past    map[string]bool // refresh tokens that are spent
 	excused map[string]bool // of those, what may be spent once more: who did it cannot know
 	thefts  []string        // others that were spent again
+	onSpent func()          // called before a refresh is answered; nil: nothing is
 	onUse   func()          // called before the API looks at a token; nil: nothing is
 	step    step
 	delay   time.Duration // with later
@@ -136,6 +137,12 @@ func (p *rotating) token(w http.ResponseWriter, r *http.Request) {
 	if refreshes && p.reach(spent) {
 		return
 	}
+	p.mu.Lock()
+	onSpent := p.onSpent
+	p.mu.Unlock()
+	if refreshes && onSpent != nil {
+		onSpent()
+	}
 	w.Header().Set("Content-Type", "application/json")
 	body, _ := json.Marshal(answer)                           // strings and a number
 	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // so that it is whole before the handler returns
@@ -201,6 +208,13 @@ func (p *rotating) use(onUse func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.onUse = onUse
+}
+
+// answer sets what is called before a refresh is answered.
+func (p *rotating) answer(onSpent func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.onSpent = onSpent
 }
 
 // expire ends all access tokens.

@@ -5,11 +5,38 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"attache/secret"
 )
+
+func TestWhatWeShipWaitsForTheServerToEnd(t *testing.T) {
+	for file, patience := range map[string]struct {
+		grace string
+		times int
+	}{
+		"configs/attache.service": {`\bTimeoutStopSec=(\d+)s\b`, 1},
+		"README.md":               {`\bdocker run .*--stop-timeout (\d+)\b`, 1},
+		"docs/container.md":       {`(?:--stop-timeout|docker stop -t|stop_grace_period:|terminationGracePeriodSeconds:) (\d+)(?:s?\b)`, 5},
+	} {
+		text, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(patience.grace).FindAllSubmatch(text, -1)
+		if len(found) != patience.times {
+			t.Errorf("%s says %d times how long to wait, want %d", file, len(found), patience.times)
+		}
+		for _, f := range found {
+			if s, _ := strconv.Atoi(string(f[1])); time.Duration(s)*time.Second <= endTimeout {
+				t.Errorf("%s: %s is not longer than the %v that an end may take", file, f[0], endTimeout)
+			}
+		}
+	}
+}
 
 // TestThePageOfClientsNamesWhatIsSet holds the tables of docs/clients.md and the
 // variables of run and env to each other.

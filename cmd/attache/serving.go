@@ -12,13 +12,15 @@ import (
 
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
+
+	"attache/oauth"
 )
 
 const (
 	// drainTimeout is for the API's requests to end. The proxy's have their own.
 	drainTimeout = 5 * time.Second
-	// endTimeout is for everything to end, once it is told to.
-	endTimeout = 15 * time.Second
+	// endTimeout is for everything to end, once it is told to. Refreshes take longest.
+	endTimeout = oauth.LongestEnd + drainTimeout
 
 	httpHeadTimeout = 10 * time.Second
 	httpReadTimeout = time.Minute
