@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -16,6 +17,8 @@ import (
 )
 
 const (
+	byteOrderMark = "\ufeff" // some write it before JSON, against RFC 8259, section 8.1
+
 	maxScope = 255       // characters (rule O3)
 	maxToken = 32 << 10  // bytes
 	maxLife  = 10 * year // longer is not believed
@@ -39,14 +42,17 @@ type Token struct {
 // have rotated it all the same.
 func parseToken(a answer, sent []string) (Token, error) {
 	fields, err := parseFields(a)
+	access, refresh := fields.secret("access_token"), fields.secret("refresh_token")
 	if failed := failure(a, fields, sent); failed != nil {
-		return Token{}, failed
+		if access.IsZero() { // it may tell what it was asked, with the token masked
+			return Token{}, failed
+		}
+		return Token{Refresh: refresh}, failed
 	}
 	if err != nil {
 		return Token{}, &Error{Kind: Malformed, Code: CodeMalformed, Status: a.status}
 	}
-	t := Token{Type: "Bearer", Issued: a.asked, Refresh: fields.secret("refresh_token")}
-	access := fields.secret("access_token")
+	t := Token{Type: "Bearer", Issued: a.asked, Refresh: refresh}
 	if access.IsZero() || access.Check(fitsHeader) != nil {
 		return t, &Error{Kind: Malformed, Code: CodeMalformed, Status: a.status}
 	}
@@ -103,7 +109,7 @@ func parseFields(a answer) (fields, error) {
 		return parseForm(string(a.body))
 	}
 	var f fields
-	if err := json.Unmarshal(a.body, &f); err != nil {
+	if err := json.Unmarshal(bytes.TrimPrefix(a.body, []byte(byteOrderMark)), &f); err != nil {
 		return nil, err
 	}
 	if f == nil {

@@ -60,6 +60,7 @@ func TestAnswersAreReadAsProvidersWriteThem(t *testing.T) {
 		"a refresh token is null":                    {`{"access_token":"a","refresh_token":null}`, shown{"a", "", "", unknown}},
 		"a refresh token is no string":               {`{"access_token":"a","refresh_token":5}`, shown{"a", "", "", unknown}},
 		"names are taken as they are":                {`{"access_token":"a","Refresh_Token":"r","EXPIRES_IN":5}`, shown{"a", "", "", unknown}},
+		"a byte order mark comes first":              {"\ufeff" + `{"access_token":"a"}`, shown{"a", "", "", unknown}},
 		"there is more than anybody asked for":       {`{"access_token":"a","id_token":"x","user":{"name":"y"},"error_uri":"z"}`, shown{"a", "", "", unknown}},
 		"the token has characters that few use":      {`{"access_token":"a!b|c:d,e"}`, shown{"a!b|c:d,e", "", "", unknown}},
 		"a refresh token has a space, as is allowed": {`{"access_token":"a","refresh_token":"r s"}`, shown{"a", "r s", "", unknown}},
