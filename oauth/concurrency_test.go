@@ -261,7 +261,7 @@ func TestAnAuthorizationDuringARefreshWins(t *testing.T) {
 		}()
 		pass(time.Second)
 		access, refresh := w.provider.begin("b")
-		if err := w.keeper.Adopt(t.Context(), "bot", "crm", token(access, refresh), "read"); err != nil {
+		if err := w.keeper.Adopt(t.Context(), named("crm"), token(access, refresh), "read"); err != nil {
 			t.Fatal(err)
 		}
 		g := <-done

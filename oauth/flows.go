@@ -68,6 +68,7 @@ type Authorization struct {
 
 type flow struct {
 	start    Start
+	made     time.Time // when the connection was: its name may become another's
 	verifier secret.Text
 	expires  time.Time
 
@@ -91,7 +92,7 @@ func (f *Flows) Begin(ctx context.Context, s Start) (Authorization, error) {
 	if client.registration.AuthURL == "" {
 		return Authorization{}, refuse("auth_url", "is empty", "use a device code, or an OAuth client with an authorization URL")
 	}
-	w := &flow{start: s, verifier: client.newVerifier(), expires: time.Now().Add(flowLife)}
+	w := &flow{start: s, made: c.CreatedAt, verifier: client.newVerifier(), expires: time.Now().Add(flowLife)}
 	state, err := f.add(w)
 	if err != nil {
 		return Authorization{}, err
@@ -116,7 +117,7 @@ func (f *Flows) BeginDevice(ctx context.Context, s Start) (Authorization, error)
 	if err != nil {
 		return Authorization{}, err
 	}
-	w := &flow{start: s, device: d.Code, every: d.Interval, expires: d.Expires, next: time.Now().Add(d.Interval)}
+	w := &flow{start: s, made: c.CreatedAt, device: d.Code, every: d.Interval, expires: d.Expires, next: time.Now().Add(d.Interval)}
 	state, err := f.add(w)
 	if err != nil {
 		return Authorization{}, err
@@ -171,7 +172,7 @@ func (f *Flows) Finish(ctx context.Context, by, state, answered string) (Start, 
 		return w.start, &Error{Kind: kindOf(r.Error), Code: r.Error, Unsent: true}
 	}
 	ctx = context.WithoutCancel(ctx)
-	c, client, err := f.load(ctx, w.start)
+	c, client, err := f.reload(ctx, w)
 	if err != nil {
 		return w.start, err
 	}
@@ -212,7 +213,7 @@ func (f *Flows) Poll(ctx context.Context, by, state string) (Progress, error) {
 		return Progress{Interval: wait}, nil
 	}
 	ctx = context.WithoutCancel(ctx) // the answer may be the token
-	c, client, err := f.load(ctx, w.start)
+	c, client, err := f.reload(ctx, w)
 	if err != nil {
 		return Progress{}, err
 	}
@@ -259,12 +260,22 @@ func (f *Flows) load(ctx context.Context, s Start) (attache.Connection, *Client,
 	return c, client, nil
 }
 
+// reload is load for a flow that has begun. Another connection under that name does
+// not get its code, nor does another client.
+func (f *Flows) reload(ctx context.Context, w *flow) (attache.Connection, *Client, error) {
+	c, client, err := f.load(ctx, w.start)
+	if err == nil && !c.CreatedAt.Equal(w.made) {
+		err = ErrUnknownFlow
+	}
+	return c, client, err
+}
+
 func (f *Flows) adopt(ctx context.Context, c *attache.Connection, client *Client, t Token) error {
 	asked := c.Scope
 	if asked == "" {
 		asked = client.registration.DefaultScopes
 	}
-	if err := f.keeper.Adopt(ctx, c.Integration, c.Name, t, asked); err != nil {
+	if err := f.keeper.Adopt(ctx, c, t, asked); err != nil {
 		return fmt.Errorf("the provider authorized the connection, but its grant could not be stored: %w", err)
 	}
 	return nil

@@ -126,6 +126,62 @@ func TestAnAuthorizationThatFailsChangesNothing(t *testing.T) {
 	}
 }
 
+func TestAnAuthorizationEndsInNoOtherConnection(t *testing.T) {
+	// A connection of the same name, whose client is another provider's.
+	anew := func(w *world) {
+		w.disk.remove("bot", "crm")
+		next := connection()
+		next.CreatedAt, next.OAuthClient = time.Now(), "other"
+		w.disk.put(client(func(c *attache.OAuthClient) { c.Name, c.TokenURL = "other", "https://example.com/other" }), next)
+	}
+	start := oauth.Start{Integration: "bot", Connection: "crm", By: "ada", RedirectURL: callback}
+	for sentence, end := range map[string]func(*world) error{
+		"with a redirect": func(w *world) error {
+			a, _ := w.begin()
+			anew(w)
+			_, err := w.flows.Finish(context.Background(), "ada", a.State, "code")
+			return err
+		},
+		"with a device code": func(w *world) error {
+			w.provider.next(says(200, `{"device_code":"d","user_code":"u","verification_uri":"https://example.com/device","expires_in":900}`))
+			a, err := w.flows.BeginDevice(context.Background(), start)
+			if err != nil {
+				return err
+			}
+			anew(w)
+			pass(a.Interval)
+			_, err = w.flows.Poll(context.Background(), "ada", a.State)
+			return err
+		},
+		"while the provider thinks": func(w *world) error {
+			w.provider.next(func(rw http.ResponseWriter, r *http.Request) {
+				anew(w)
+				w.provider.behave(rw, r.PostForm)
+			})
+			a, _ := w.begin()
+			_, err := w.flows.Finish(context.Background(), "ada", a.State, "code")
+			return err
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.disk.put(client(func(c *attache.OAuthClient) { c.Provider.DeviceURL = "https://example.com/device_authorization" }), connection())
+				if err := end(w); !errors.Is(err, oauth.ErrUnknownFlow) && !errors.Is(err, attache.ErrNotFound) {
+					t.Errorf("it ended with %v", err)
+				}
+				if g := w.grant(); !g.AccessToken.IsZero() {
+					t.Error("the other connection has the grant")
+				}
+				for _, r := range w.provider.seen() {
+					if r.path == "/other" {
+						t.Errorf("the other provider got %v", r.form)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestReauthorizationRevivesALostGrant(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.disk.put(client(), w.authorized())

@@ -79,6 +79,8 @@ func (e *entry) key() key { return key{e.conn.Integration, e.conn.Name} }
 
 func (e *entry) client() key { return key{e.conn.Integration, e.conn.OAuthClient} }
 
+func (e *entry) is(c *attache.Connection) bool { return e.conn.CreatedAt.Equal(c.CreatedAt) }
+
 func (e *entry) generation() uint64 {
 	if e.conn.Grant == nil {
 		return 0
@@ -264,10 +266,18 @@ func correctable(g *attache.Grant) bool {
 // another, with other domains.
 func (k *Keeper) find(c *attache.Connection) (*entry, error) {
 	e := k.entries[key{c.Integration, c.Name}]
-	if e == nil || !e.conn.CreatedAt.Equal(c.CreatedAt) {
+	if e == nil || !e.is(c) {
 		return nil, notFound(c.Name)
 	}
 	return e, nil
+}
+
+// succeeded tells whether another connection has the name of c by now.
+func (k *Keeper) succeeded(c *attache.Connection) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.entries[key{c.Integration, c.Name}]
+	return e != nil && !e.is(c)
 }
 
 func notFound(connection string) error {
@@ -395,11 +405,15 @@ func (k *Keeper) hurry(f *flight) {
 // Adopt stores what a person's authorization gave a connection, in the place of
 // its old grant; asked is the scope that was asked for. When Adopt fails, the old
 // grant is as it was. A refresh of the old grant that is under way is without
-// effect.
-func (k *Keeper) Adopt(ctx context.Context, integration, connection string, t Token, asked string) error {
+// effect. The connection being gone, whoever has its name by now, is
+// [attache.ErrNotFound].
+func (k *Keeper) Adopt(ctx context.Context, c *attache.Connection, t Token, asked string) error {
 	var before attache.GrantState
 	var after attache.Grant
-	err := k.storage.UpdateGrant(ctx, integration, connection, func(g *attache.Grant) error {
+	err := k.storage.UpdateGrant(ctx, c.Integration, c.Name, func(g *attache.Grant) error {
+		if k.succeeded(c) { // which was told before this write began
+			return notFound(c.Name)
+		}
 		before = g.State
 		if err := replace(g, t, asked); err != nil {
 			return err
@@ -410,7 +424,7 @@ func (k *Keeper) Adopt(ctx context.Context, integration, connection string, t To
 	if err != nil {
 		return err
 	}
-	k.tell(key{integration, connection}, before, after, 0)
+	k.tell(key{c.Integration, c.Name}, before, after, 0)
 	return nil
 }
 

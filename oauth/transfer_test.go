@@ -174,7 +174,7 @@ func TestWhatWasMovedCanBeAuthorizedAnew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.keeper.Adopt(t.Context(), "bot", "crm", token(w.provider.begin("b")), "read"); err != nil {
+		if err := w.keeper.Adopt(t.Context(), named("crm"), token(w.provider.begin("b")), "read"); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.keeper.ConfirmMove(t.Context(), "bot", "crm", e.ID); !errors.Is(err, oauth.ErrUnknownMove) {
