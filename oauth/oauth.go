@@ -40,7 +40,8 @@ import (
 // Storage is where connections, OAuth clients and grants are kept.
 //
 // Each write of UpdateGrant is one transaction, on disk when it returns nil, and
-// told to [Keeper.Changed] before it returns. update gets the grant as it is, or
+// told to [Keeper.Changed] before it returns, also where the disk failed at the end
+// and it was made all the same. update gets the grant as it is, or
 // one without a token where there is none; it may be called more than once, and
 // its error is returned as it is with nothing written. What does not exist is
 // [attache.ErrNotFound].

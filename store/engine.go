@@ -16,7 +16,8 @@ type engine interface {
 	// commit may have to wait for views to end, so fn must not wait for one.
 	View(ctx context.Context, fn func(reader) error) error
 	// Update runs fn in a serialisable transaction. When it returns nil, what fn
-	// wrote is durable; with an error of fn or of the commit nothing is written.
+	// wrote is durable; with an error of fn nothing is written. With one of the commit
+	// all of it is or nothing: the disk may fail after the last write.
 	// After a conflict fn may run again, so it must have no effect but on its
 	// writer, and whatever it collects must start afresh.
 	Update(ctx context.Context, fn func(writer) error) error

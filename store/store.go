@@ -192,7 +192,9 @@ func (s *Store) view(ctx context.Context, fn func(view) error) error {
 }
 
 // update runs fn in a transaction, and when that is committed tells the
-// subscribers what fn returned, before anybody else may write.
+// subscribers what fn returned, before anybody else may write. When the commit
+// fails they are told what there is, for it may have been made: a deletion that
+// took place, above all.
 func (s *Store) update(ctx context.Context, fn func(change) ([]attache.Change, error)) error {
 	if err := s.takeTurn(ctx); err != nil {
 		return err
@@ -211,12 +213,12 @@ func (s *Store) update(ctx context.Context, fn func(change) ([]attache.Change, e
 		s.writes.Add(1)
 	case refused == nil:
 		s.failures.Add(1)
-	}
-	if refused == nil {
-		s.writing.Add(int64(time.Since(begin)))
-	}
-	if err != nil {
+	default:
 		return err
+	}
+	s.writing.Add(int64(time.Since(begin)))
+	if err != nil {
+		return errors.Join(err, s.notifyOfWhatIs(ctx, changes))
 	}
 	s.notify(changes)
 	return nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"attache"
@@ -13,8 +14,9 @@ type subscriber struct{ fn func(attache.Change) }
 // OAuth clients before the connections that use them, and from then on for every
 // change in the order of commits: before the write that made it returns, and
 // before the next begins. So who has written can rely on every view being up to
-// date, a revocation's above all. What has no owner is [ErrCorrupt]: an integration
-// that was made anew would get it.
+// date, a revocation's above all, also where the write failed at its end and was
+// made all the same. A change may be told twice. What has no owner is [ErrCorrupt]:
+// an integration that was made anew would get it.
 //
 // fn is called by one goroutine at a time. It must be quick, must not change
 // what it is given, and must call nothing of the store, nor cancel. ctx is for
@@ -114,4 +116,52 @@ func (s *Store) notify(changes []attache.Change) {
 			sub.fn(c)
 		}
 	}
+}
+
+// notifyOfWhatIs is notify after a commit that may have been made, or not.
+func (s *Store) notifyOfWhatIs(ctx context.Context, changes []attache.Change) error {
+	if len(changes) == 0 { // it may not even have begun
+		return nil
+	}
+	return s.view(context.WithoutCancel(ctx), func(v view) error {
+		for _, c := range changes {
+			now, err := whatIs(v, c)
+			if err != nil {
+				return err
+			}
+			s.notify([]attache.Change{now})
+		}
+		return nil
+	})
+}
+
+// whatIs is the change that makes of the thing that c names what there is of it.
+func whatIs(v view, c attache.Change) (now attache.Change, err error) {
+	switch {
+	case c.Integration != nil:
+		name := c.Integration.Name
+		var r integrationRecord
+		r, err = load[integrationRecord](v, integrations, name)
+		is := r.integration(name)
+		now.Integration = &is
+	case c.AccessToken != nil:
+		owner, id := c.AccessToken.Integration, c.AccessToken.ID
+		var r accessTokenRecord
+		r, err = load[accessTokenRecord](v, accessTokens, ownedBy(owner)+id)
+		is := r.accessToken(owner, id)
+		now.AccessToken = &is
+	case c.OAuthClient != nil:
+		var is attache.OAuthClient
+		is, err = loadOAuthClient(v, c.OAuthClient.Integration, c.OAuthClient.Name)
+		now.OAuthClient = &is
+	case c.Connection != nil:
+		var is attache.Connection
+		is, err = loadConnection(v, c.Connection.Integration, c.Connection.Name)
+		now.Connection = &is
+	}
+	if errors.Is(err, attache.ErrNotFound) {
+		c.Deleted = true
+		return c, nil
+	}
+	return now, err
 }

@@ -357,3 +357,89 @@ func TestWaitingForAnotherWriteEndsWithTheContext(t *testing.T) {
 	close(proceed)
 	wg.Wait()
 }
+
+// doubtful is an engine whose commits say that they failed, whether or not they were
+// made.
+type doubtful struct {
+	engine
+	made bool
+}
+
+func (d doubtful) Update(ctx context.Context, fn func(writer) error) error {
+	var failed error
+	err := d.engine.Update(ctx, func(w writer) error {
+		if err := fn(w); err != nil {
+			return err
+		}
+		if failed = errIO; !d.made {
+			return failed
+		}
+		return nil
+	})
+	return errors.Join(err, failed)
+}
+
+var errIO = errors.New("input/output error")
+
+func TestSubscribersAreToldWhatBecameOfACommitThatFailed(t *testing.T) {
+	ctx := t.Context()
+	token := attache.AccessToken{Integration: "bot", ID: "old", Hash: attache.TokenHash{1}}
+	for sentence, act := range map[string]func(*Store) error{
+		"an integration that is made":    func(s *Store) error { return s.CreateIntegration(ctx, attache.Integration{Name: "new"}) },
+		"an integration that is deleted": func(s *Store) error { return s.DeleteIntegration(ctx, "bot") },
+		"a token that is made": func(s *Store) error {
+			return s.CreateAccessToken(ctx, attache.AccessToken{Integration: "bot", ID: "new", Hash: attache.TokenHash{2}})
+		},
+		"a token that is deleted":      func(s *Store) error { return s.DeleteAccessToken(ctx, "bot", "old") },
+		"a client that is made":        func(s *Store) error { return s.CreateOAuthClient(ctx, oauthClient("bot", "new")) },
+		"a client that is deleted":     func(s *Store) error { return s.DeleteOAuthClient(ctx, "bot", "unused") },
+		"a connection that is made":    func(s *Store) error { return s.CreateConnection(ctx, apiKey("bot", "new", "secret")) },
+		"a connection that is deleted": func(s *Store) error { return s.DeleteConnection(ctx, "bot", "key") },
+		"a credential that is replaced": func(s *Store) error {
+			return s.UpdateConnection(ctx, "bot", "key", func(c *attache.Connection) error {
+				c.Credential.APIKey = secret.New("second")
+				return nil
+			})
+		},
+		"a grant that is refreshed": func(s *Store) error {
+			return s.UpdateGrant(ctx, "bot", "granted", func(g *attache.Grant) error {
+				g.AccessToken = secret.New("token")
+				return nil
+			})
+		},
+	} {
+		for _, made := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, written %t", sentence, made), func(t *testing.T) {
+				s, err := Open(ctx, Options{Dir: t.TempDir()})
+				must(t, err)
+				defer func() { must(t, s.Close()) }()
+				must(t, s.CreateIntegration(ctx, attache.Integration{Name: "bot"}))
+				must(t, s.CreateAccessToken(ctx, token))
+				must(t, s.CreateOAuthClient(ctx, oauthClient("bot", "unused")))
+				must(t, s.CreateOAuthClient(ctx, oauthClient("bot", "client")))
+				must(t, s.CreateConnection(ctx, apiKey("bot", "key", "first")))
+				must(t, s.CreateConnection(ctx, oauth("bot", "granted")))
+				before, early, late := mirror{}, mirror{}, mirror{}
+				_, err = s.Subscribe(ctx, before.apply)
+				must(t, err)
+				before = maps.Clone(before)
+				_, err = s.Subscribe(ctx, early.apply)
+				must(t, err)
+
+				real := s.engine
+				s.engine = doubtful{real, made}
+				wantError(t, act(s), errIO)
+				s.engine = real
+
+				_, err = s.Subscribe(ctx, late.apply)
+				must(t, err)
+				if maps.Equal(before, late) == made {
+					t.Errorf("what is there: %v", late)
+				}
+				if diff := cmp.Diff(late, early); diff != "" {
+					t.Errorf("what was told (-is there +told):\n%s", diff)
+				}
+			})
+		}
+	}
+}
