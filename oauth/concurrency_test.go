@@ -229,6 +229,39 @@ func TestNothingIsSpentWhileTheDiskIsFull(t *testing.T) {
 	})
 }
 
+func TestAnIntentThatCouldNotBeWrittenIsNoCall(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		failures int // of writes that are made all the same
+		answer   http.HandlerFunc
+		path     string
+	}{
+		"however often": {3, nil, "refreshing refreshing refreshing refreshing refreshing active"},
+		"so that what the provider says of the token is so": {1, says(400, `{"error":"invalid_grant"}`), "refreshing refreshing refreshing needs_reauthorization(invalid_grant)"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.disk.put(client(), w.authorized())
+				w.disk.onSync(func(write int) (bool, error) {
+					if write <= c.failures {
+						return true, errors.New("input/output error")
+					}
+					return true, nil
+				})
+				if c.answer != nil {
+					w.provider.next(c.answer)
+				}
+				if _, err := w.fresh(1); err == nil {
+					t.Error("the disk fails, and there is a token")
+				}
+				pass(time.Minute)
+				if got := w.path(); got != c.path || len(w.provider.seen()) != 1 {
+					t.Errorf("after %d calls, the path is\n%s, want\n%s", len(w.provider.seen()), got, c.path)
+				}
+			})
+		})
+	}
+}
+
 func TestARefreshIsForcedAsSoonAsTheDiskAllows(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.disk.put(client(), w.authorized())

@@ -214,14 +214,14 @@ type attempt struct {
 // intend writes down that the refresh token is about to be spent, and returns
 // it.
 func (a *attempt) intend(ctx context.Context) (refresh secret.Text, err error) {
-	var before attache.GrantState
-	var after attache.Grant
-	now := a.keeper.wall()
+	var before, after attache.Grant
+	now, last := a.keeper.wall(), a.keeper.unsentOf(a.flight)
 	err = a.update(ctx, func(g *attache.Grant) error {
 		if g.RefreshToken.IsZero() {
 			return errNoRefresh
 		}
-		before, a.doubt = g.State, g.Intent != nil
+		last.undo(g)
+		before, a.doubt = *g, g.Intent != nil
 		if err := intend(g, now); err != nil {
 			return err
 		}
@@ -229,10 +229,40 @@ func (a *attempt) intend(ctx context.Context) (refresh secret.Text, err error) {
 		return nil
 	})
 	if err != nil {
+		if after.Intent != nil {
+			a.keeper.unsend(a.flight, &unsent{now, before.State, before.Intent})
+		}
 		return secret.Text{}, err
 	}
-	a.keeper.tell(a.flight.key, before, after, 0)
+	a.keeper.tell(a.flight.key, before.State, after, 0)
 	return after.RefreshToken, nil
+}
+
+// unsent is an intent that no call followed, since it could not be written. It may be
+// on disk all the same, where it would be taken for a crash.
+type unsent struct {
+	at     time.Time
+	state  attache.GrantState // before
+	intent *attache.Intent    // before
+}
+
+// undo puts back what was before the intent, where it is there.
+func (u *unsent) undo(g *attache.Grant) {
+	if u != nil && crashed(g) && g.Intent.At.Equal(u.at) {
+		g.State, g.Intent = u.state, u.intent
+	}
+}
+
+func (k *Keeper) unsentOf(f *flight) *unsent {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return f.entry.unsent
+}
+
+func (k *Keeper) unsend(f *flight, u *unsent) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f.entry.unsent = u
 }
 
 // unintended ends an attempt that found at its first write that it must not go

@@ -72,6 +72,7 @@ type entry struct {
 	due     instant             // when the next flight begins
 	place   int                 // in the schedule; negative: not in it
 	hold    instant             // nothing is tried before, since the storage failed
+	unsent  *unsent             // the last intent that could not be written; nil: none
 	orphan  bool
 }
 
