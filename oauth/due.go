@@ -48,13 +48,25 @@ func fraction(c *attache.Connection) float64 {
 // at converts a time on the wall clock.
 func at(t time.Time, now instant, wall time.Time) instant { return now.add(t.Sub(wall)) }
 
+// ahead tells whether a grant was issued when the clock was ahead: it was set back
+// since, and how far is not known.
+func ahead(g *attache.Grant, wall time.Time) bool { return g.IssuedAt.Sub(wall) > time.Minute }
+
+// retry is when a grant is tried again that could not be refreshed. What no backoff
+// plans comes from a clock that was ahead.
+func retry(g *attache.Grant, now instant, wall time.Time) instant {
+	if g.RetryAt.Sub(wall) > maxBackoff {
+		return now
+	}
+	return at(g.RetryAt, now, wall)
+}
+
 // expiry is when an access token can no longer be sent.
 func expiry(g *attache.Grant, now instant, wall time.Time) instant {
 	switch {
 	case g.ExpiresAt.IsZero():
 		return never
-	case g.IssuedAt.Sub(wall) > time.Minute:
-		// The clock was set back, and how far is not known.
+	case ahead(g, wall):
 		return now
 	}
 	return at(g.ExpiresAt, now, wall).add(-margin(g.ExpiresAt.Sub(g.IssuedAt)))
@@ -75,7 +87,7 @@ func due(c *attache.Connection, r registration, expires, now instant, wall time.
 	case attache.GrantNeedsReauth, attache.GrantConfigError, attache.GrantMoved:
 		return never
 	case attache.GrantRetrying:
-		return at(g.RetryAt, now, wall)
+		return retry(g, now, wall)
 	case attache.GrantRefreshing: // by a process that is gone
 		return now
 	}
@@ -90,7 +102,9 @@ func due(c *attache.Connection, r registration, expires, now instant, wall time.
 	}
 	if !g.RefreshToken.IsZero() && !renewable && r.keepalive > 0 {
 		idle := r.keepalive - time.Duration(float64(r.keepalive)*0.1*share)
-		when = min(when, at(g.IssuedAt.Add(idle), now, wall))
+		if when = min(when, at(g.IssuedAt.Add(idle), now, wall)); ahead(g, wall) {
+			when = now
+		}
 	}
 	return when
 }

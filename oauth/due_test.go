@@ -119,3 +119,33 @@ func TestASleepIsNoticedWithoutARequest(t *testing.T) {
 		w.stop()
 	})
 }
+
+// TestAClockThatWasAheadHoldsNothingUp: what was written down while the wall clock was
+// a year ahead is not waited for once it is right.
+func TestAClockThatWasAheadHoldsNothingUp(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for sentence, write := range map[string]func(*attache.Grant){
+		"when a retry is planned": func(g *attache.Grant) {
+			g.State, g.RetryAt = attache.GrantRetrying, time.Now().Add(year)
+			g.IssuedAt, g.ExpiresAt = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+		},
+		"when a grant is to be kept alive": func(g *attache.Grant) {
+			g.IssuedAt, g.ExpiresAt = time.Now().Add(year), time.Time{}
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newDirectWorld(t, nil)
+				record := w.authorized()
+				write(record.Grant)
+				w.disk.put(client(), record)
+				w.start()
+				pass(time.Minute)
+				if g := w.grant(); g.Generation != 2 || g.State != attache.GrantActive {
+					t.Errorf("the grant is of generation %d, %s", g.Generation, g.State)
+				}
+				w.stop()
+			})
+		})
+	}
+}

@@ -235,7 +235,10 @@ func errorCode(code string, sent []string) string {
 	return cmp.Or(code, CodeUnspecified)
 }
 
-// retryAfter reads the field of RFC 9110, section 10.2.3, up to a day.
+// maxRetryAfter is as long as a provider may have us wait.
+const maxRetryAfter = 24 * time.Hour
+
+// retryAfter reads the field of RFC 9110, section 10.2.3.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := h.Get("Retry-After")
 	var wait time.Duration
@@ -244,5 +247,5 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	} else if at, err := http.ParseTime(text); err == nil {
 		wait = at.Sub(now)
 	}
-	return min(max(wait, 0), 24*time.Hour)
+	return min(max(wait, 0), maxRetryAfter)
 }

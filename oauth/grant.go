@@ -14,6 +14,7 @@ import (
 const (
 	firstRetry = 5 * time.Second
 	lastRetry  = 5 * time.Minute
+	maxBackoff = maxRetryAfter + maxRetryAfter/10 + time.Second
 )
 
 // What follows is every change that a grant can go through; there is no I/O.
