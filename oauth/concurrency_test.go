@@ -130,6 +130,50 @@ func TestAnUpstreamsRefusalForcesOneRefreshPerGeneration(t *testing.T) {
 	})
 }
 
+func TestAnUpstreamThatAlwaysRefusesForcesFewRefreshes(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.disk.put(client(), w.authorized())
+		refusals := func(n int) { // of requests one after another
+			t.Helper()
+			for range n {
+				g, err := w.fresh(0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var state *oauth.StateError
+				if _, err = w.fresh(g.Generation); err != nil && (!errors.As(err, &state) || state.Code != oauth.CodeTokenRefused) {
+					t.Error(err)
+				}
+				pass(10 * time.Millisecond)
+			}
+		}
+		calls := func(want int) {
+			t.Helper()
+			if n := len(w.provider.seen()); n != want {
+				t.Errorf("%d refreshes, want %d", n, want)
+			}
+		}
+		refusals(200)
+		calls(1)
+		pass(30 * time.Second)
+		refusals(200)
+		calls(2)
+		if err := w.keeper.Adopt(t.Context(), named("crm"), token(w.provider.begin("b")), "read"); err != nil {
+			t.Fatal(err)
+		}
+		refusals(200)
+		calls(3)
+		w.provider.life = time.Second
+		pass(30 * time.Second)
+		refusals(1)
+		calls(4)
+		pass(10 * time.Second) // it has expired, and is refreshed, forced or not
+		if g, err := w.fresh(0); err != nil || !w.provider.accepts(g.AccessToken.Expose()) {
+			t.Errorf("a request gets %v", err)
+		}
+	})
+}
+
 func TestAForcedRefreshThatFailsIsNotForcedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.disk.put(client(), w.authorized())

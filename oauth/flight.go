@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	lookEvery  = time.Minute     // at the clocks, since a jump of the wall clock moves what is due
-	maxLaunch  = 1024            // begun at once, so that requests do not wait for a start that is large
-	writePause = time.Second     // between two tries to store a token
-	lastWrites = 5               // tries to store a token once the program is ending
-	storePause = 5 * time.Second // before a connection is tried again whose record could not be read or written
+	lookEvery  = time.Minute      // at the clocks, since a jump of the wall clock moves what is due
+	maxLaunch  = 1024             // begun at once, so that requests do not wait for a start that is large
+	writePause = time.Second      // between two tries to store a token
+	lastWrites = 5                // tries to store a token once the program is ending
+	forcePause = 30 * time.Second // between two refreshes that an upstream forces
+	storePause = 5 * time.Second  // before a connection is tried again whose record could not be read or written
 )
 
 // Why a flight has no effect.

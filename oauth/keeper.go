@@ -72,6 +72,7 @@ type entry struct {
 	due     instant             // when the next flight begins
 	place   int                 // in the schedule; negative: not in it
 	hold    instant             // nothing is tried before, since the storage failed
+	calm    instant             // no refresh is forced before, since one was
 	unsent  *unsent             // the last intent that could not be written; nil: none
 	orphan  bool
 }
@@ -167,6 +168,9 @@ func (k *Keeper) learn(c *attache.Connection) {
 	if c.Grant != nil && !same {
 		now, wall := k.clock.now()
 		e.expires = expiry(c.Grant, now, wall)
+		if e.flight == nil { // a person has authorized it
+			e.calm = now
+		}
 	}
 	e.conn = c
 	if e.flight == nil {
@@ -293,7 +297,8 @@ func notFound(connection string) error {
 // A usedGeneration other than zero says that the upstream refused the token of
 // that generation. If that is still the newest, a refresh is forced, one for all
 // who ask: when it has succeeded there is a newer one, and when it has failed the
-// state says when to try again.
+// state says when to try again. An upstream that goes on refusing forces another one
+// only after half a minute.
 //
 // There being no token to be had is a [StateError]; the connection not existing
 // any more, although another may have its name, is [attache.ErrNotFound].
@@ -334,6 +339,9 @@ func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
 	if err := k.refusal(e, refused, now); err != nil {
 		return attache.Grant{}, nil, err
 	}
+	if refused {
+		e.calm = now.add(forcePause)
+	}
 	return attache.Grant{}, k.launch(e, urgent), nil
 }
 
@@ -371,7 +379,8 @@ func (k *Keeper) refusal(e *entry, refused bool, now instant) error {
 		return state
 	case now < e.hold:
 		return &StateError{State: state.State, Code: CodeStorage}
-	case refused && g.RefreshToken.IsZero() && !renewable:
+	case refused && now < e.calm && e.usable(now),
+		refused && g.RefreshToken.IsZero() && !renewable:
 		return &StateError{State: g.State, Code: CodeTokenRefused}
 	}
 	return nil
