@@ -63,7 +63,8 @@ type ConnectionStore interface {
 	// first name after the given one, and whether there are more.
 	Connections(ctx context.Context, integration, after string, limit int) ([]attache.Connection, bool, error)
 	UpdateConnection(ctx context.Context, integration, name string, change func(*attache.Connection) error) error
-	DeleteConnection(ctx context.Context, integration, name string) error
+	// DeleteConnection returns what it deleted.
+	DeleteConnection(ctx context.Context, integration, name string) (attache.Connection, error)
 }
 
 // OAuthClientStore keeps registrations at OAuth providers.

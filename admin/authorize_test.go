@@ -335,6 +335,27 @@ func TestAFailedRefreshIsShownWithWhatToDo(t *testing.T) {
 	}
 }
 
+func TestAConnectionIsGoneBeforeItsProviderIsTold(t *testing.T) {
+	s := startOAuth(t)
+	c := s.client()
+	begun := s.begin(c)
+	_, err := c.FinishAuthorization(t.Context(), "bot", "tickets", begun.State, secret.New(s.provider.consent(begun.AuthorizationURL)))
+	must(t, err)
+	kept, err := s.store.Connection(t.Context(), "bot", "tickets")
+	must(t, err)
+	told := ""
+	s.provider.revokes(func(_ http.ResponseWriter, r *http.Request) {
+		told = r.PostFormValue("token")
+		if _, err := s.store.Connection(t.Context(), "bot", "tickets"); !errors.Is(err, attache.ErrNotFound) {
+			t.Errorf("requests can still use it: %v", err)
+		}
+	})
+	must(t, c.DeleteConnection(t.Context(), "bot", attache.OAuth, "tickets"))
+	if want := kept.Grant.RefreshToken.Expose(); told != want {
+		t.Errorf("the provider was told of %q, want %q", told, want)
+	}
+}
+
 func TestADeletedConnectionIsRevokedAtTheProvider(t *testing.T) {
 	for sentence, outage := range map[string]bool{"which knows then": false, "or deleted all the same": true} {
 		t.Run(sentence, func(t *testing.T) {

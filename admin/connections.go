@@ -59,7 +59,7 @@ type connectionType[New interface{ asked() attache.Connection }, Out any] struct
 	example map[string]string // of what New has beside the name and the domain
 	// admit looks at a connection before it is stored. Nil: there is nothing to see.
 	admit func(context.Context, *attache.Connection) error
-	// part is done before a connection is deleted. Nil: nothing is.
+	// part is done with a connection that was deleted. Nil: nothing is.
 	part func(context.Context, attache.Connection)
 }
 
@@ -127,7 +127,7 @@ func (t connectionType[New, Out]) register(api huma.API) {
 	register(t.API, api, route{
 		method: http.MethodDelete, path: one, id: "delete-" + kind, tag: tag, role: attache.RoleOperator,
 		summary: "Delete a connection of type " + kind,
-		text:    "Deletes a connection. Open tunnels feel it at their next request. A grant is revoked at its provider first, where that can be.",
+		text:    "Deletes a connection. Open tunnels feel it at their next request. A grant is revoked at its provider afterwards, where that can be.",
 		status:  http.StatusNoContent, errors: []int{http.StatusNotFound},
 	}, t.delete)
 }
@@ -209,16 +209,15 @@ func (t rotatable[New, Cred, Out]) replace(ctx context.Context, in *ReplaceCrede
 }
 
 func (t connectionType[New, Out]) delete(ctx context.Context, in *ConnectionPath) (*Empty, error) {
-	c, err := t.connection(ctx, *in, t.kind)
-	if err != nil {
+	if _, err := t.connection(ctx, *in, t.kind); err != nil {
 		return nil, err
 	}
-	if t.part != nil {
+	deleted, err := t.Store.DeleteConnection(ctx, in.Integration, in.Name)
+	if err == nil && t.part != nil {
 		// What has begun is done, whether or not somebody waits for it.
-		ctx = context.WithoutCancel(ctx)
-		t.part(ctx, c)
+		t.part(context.WithoutCancel(ctx), deleted)
 	}
-	return nil, t.Store.DeleteConnection(ctx, in.Integration, in.Name)
+	return nil, err
 }
 
 func (a *API) listAllConnections(ctx context.Context, in *ConnectionsPath) (*Answer[AllConnections], error) {

@@ -251,7 +251,7 @@ func TestPagesMissNothingWhileOthersDelete(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := 0; i < len(names) && ctx.Err() == nil; i += 2 {
-			if err := s.store.DeleteConnection(t.Context(), "bot", names[i]); err != nil {
+			if _, err := s.store.DeleteConnection(t.Context(), "bot", names[i]); err != nil {
 				t.Error(err)
 			}
 		}

@@ -105,8 +105,7 @@ func (a *API) admitOAuth(ctx context.Context, c *attache.Connection) error {
 	return policy.CheckSubdomain(c, &client)
 }
 
-// revoke tells the provider that a connection is about to be deleted. That it
-// cannot be told keeps nobody from deleting.
+// revoke tells the provider that a connection was deleted, if it can be told.
 func (a *API) revoke(ctx context.Context, c attache.Connection) {
 	if a.OAuth.Keeper == nil {
 		return

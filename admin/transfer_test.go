@@ -351,7 +351,8 @@ func FuzzDocumentsAreImportedOrRefused(f *testing.F) {
 			t.Errorf("error %v, and %d connections", err, len(all))
 		}
 		for _, one := range all {
-			must(t, s.store.DeleteConnection(t.Context(), "other", one.Name))
+			_, err := s.store.DeleteConnection(t.Context(), "other", one.Name)
+			must(t, err)
 			must(t, s.store.DeleteOAuthClient(t.Context(), "other", one.OAuthClient))
 		}
 		if err == nil {

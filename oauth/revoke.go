@@ -11,15 +11,15 @@ import (
 // revokeParallel bounds how many of many revocations are under way.
 const revokeParallel = 8
 
-// Revocation is a grant that is about to lose its connection, with what it takes
-// to revoke it at its provider then. It lives in memory alone.
+// Revocation is a grant that is about to lose its connection or has lost it, with
+// what it takes to revoke it at its provider. It lives in memory alone.
 type Revocation struct {
 	client *Client
 	token  secret.Text
 }
 
 // Revocation readies the revocation of a connection's grant, for who deletes the
-// connection, and perhaps its OAuth client, next. Where there is nothing to
+// connection together with its OAuth client next, or has deleted it alone. Where there is nothing to
 // revoke, for a grant that was moved is another machine's by now, or no revocation
 // URL to revoke it at, it is nil.
 func (k *Keeper) Revocation(ctx context.Context, c *attache.Connection) (*Revocation, error) {

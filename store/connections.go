@@ -115,16 +115,16 @@ func (s *Store) UpdateConnection(ctx context.Context, integration, name string, 
 	})
 }
 
-// DeleteConnection deletes a connection and its grant, or fails with
-// [attache.ErrNotFound].
-func (s *Store) DeleteConnection(ctx context.Context, integration, name string) error {
-	if err := checkNames(integration, name); err != nil {
-		return connectionError(name, attache.ErrNotFound)
-	}
-	return s.update(ctx, func(tx change) ([]attache.Change, error) {
+// DeleteConnection deletes a connection and its grant, and returns what they were,
+// or fails with [attache.ErrNotFound].
+func (s *Store) DeleteConnection(ctx context.Context, integration, name string) (deleted attache.Connection, err error) {
+	err = s.update(ctx, func(tx change) (_ []attache.Change, err error) {
+		if deleted, err = loadConnection(tx.view(), integration, name); err != nil {
+			return nil, err
+		}
 		key := ownedBy(integration) + name
-		if err := tx.remove(connections, key); err != nil {
-			return nil, connectionError(name, err)
+		if err := tx.Delete(connections, key); err != nil {
+			return nil, err
 		}
 		if err := tx.Delete(grants, key); err != nil {
 			return nil, err
@@ -134,6 +134,7 @@ func (s *Store) DeleteConnection(ctx context.Context, integration, name string) 
 			Connection: &attache.Connection{Integration: integration, Name: name},
 		}}, nil
 	})
+	return deleted, err
 }
 
 // connectionChange tells of a connection as it is now.

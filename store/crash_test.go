@@ -61,7 +61,7 @@ func writeForEver(dir string) error {
 			continue
 		}
 		fmt.Println("?", name)
-		if err := s.DeleteConnection(ctx, "bot", name); err != nil {
+		if err := deleteConnection(ctx, s, "bot", name); err != nil {
 			return err
 		}
 		fmt.Println("-", name)

@@ -50,16 +50,16 @@ func TestAMoveIsImportedOnce(t *testing.T) {
 	must(t, importing("bot", "M1"))
 	wantError(t, importing("bot", "M1"), attache.ErrReplayed, "M1")
 	wantError(t, importing("other", "M1"), attache.ErrReplayed)
-	must(t, s.DeleteConnection(t.Context(), "bot", "o"))
+	must(t, deleteConnection(t.Context(), s, "bot", "o"))
 	wantError(t, importing("bot", "M1"), attache.ErrReplayed)
 	must(t, s.DeleteIntegration(t.Context(), "bot"))
 	must(t, s.CreateIntegration(t.Context(), attache.Integration{Name: "bot", CreatedAt: created}))
 	wantError(t, importing("bot", "M1"), attache.ErrReplayed)
 	must(t, importing("bot", "M2"))
-	must(t, s.DeleteConnection(t.Context(), "bot", "o"))
+	must(t, deleteConnection(t.Context(), s, "bot", "o"))
 	for range 2 { // a copy has no such bound
 		must(t, importing("bot", ""))
-		must(t, s.DeleteConnection(t.Context(), "bot", "o"))
+		must(t, deleteConnection(t.Context(), s, "bot", "o"))
 	}
 }
 

@@ -153,6 +153,12 @@ func apiKey(integration, name, key string) attache.Connection {
 	}
 }
 
+// deleteConnection is for who asks whether it was deleted, and not what it was.
+func deleteConnection(ctx context.Context, s *Store, integration, name string) error {
+	_, err := s.DeleteConnection(ctx, integration, name)
+	return err
+}
+
 func oauthClient(integration, name string) attache.OAuthClient {
 	return attache.OAuthClient{
 		Integration:   integration,

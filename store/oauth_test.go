@@ -170,7 +170,7 @@ func TestAnOAuthClientInUseIsNotDeleted(t *testing.T) {
 	all, _, err := s.Connections(t.Context(), "bot", "", 0)
 	must(t, err)
 	for _, c := range all {
-		must(t, s.DeleteConnection(t.Context(), "bot", c.Name))
+		must(t, deleteConnection(t.Context(), s, "bot", c.Name))
 	}
 	must(t, s.DeleteOAuthClient(t.Context(), "bot", "client"))
 	_, err = s.OAuthClient(t.Context(), "bot", "client")
@@ -302,8 +302,14 @@ func TestAConnectionMadeAnewHasNoGrant(t *testing.T) {
 	s := withOAuth(t)
 	_, err := refresh(t.Context(), s, "o")
 	must(t, err)
+	there, err := s.Connection(t.Context(), "bot", "o")
+	must(t, err)
 	before := s.Stats().Writes
-	must(t, s.DeleteConnection(t.Context(), "bot", "o"))
+	deleted, err := s.DeleteConnection(t.Context(), "bot", "o")
+	must(t, err)
+	if diff := cmp.Diff(there, deleted); diff != "" {
+		t.Error("deleted:", diff)
+	}
 	if writes := s.Stats().Writes - before; writes != 1 {
 		t.Errorf("%d transactions, want 1", writes)
 	}

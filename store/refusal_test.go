@@ -49,10 +49,10 @@ var refusals = map[string]struct {
 		return s.DeleteIntegration(ctx, "")
 	}, attache.ErrNotFound},
 	"deleting a connection that is not there": {func(ctx context.Context, s *Store) error {
-		return s.DeleteConnection(ctx, "other", "c")
+		return deleteConnection(ctx, s, "other", "c")
 	}, attache.ErrNotFound},
 	"deleting a connection by a name that reaches into another's": {func(ctx context.Context, s *Store) error {
-		return s.DeleteConnection(ctx, "", "bot\x00c")
+		return deleteConnection(ctx, s, "", "bot\x00c")
 	}, attache.ErrNotFound},
 	"deleting an access token that is not there": {func(ctx context.Context, s *Store) error {
 		return s.DeleteAccessToken(ctx, "other", "t")

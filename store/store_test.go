@@ -311,7 +311,7 @@ var calls = map[string]func(context.Context, *Store) error{
 	"Connection":        func(ctx context.Context, s *Store) error { _, err := s.Connection(ctx, "bot", "x"); return err },
 	"Connections":       func(ctx context.Context, s *Store) error { _, _, err := s.Connections(ctx, "bot", "", 0); return err },
 	"UpdateConnection":  func(ctx context.Context, s *Store) error { return s.UpdateConnection(ctx, "bot", "x", nil) },
-	"DeleteConnection":  func(ctx context.Context, s *Store) error { return s.DeleteConnection(ctx, "bot", "x") },
+	"DeleteConnection":  func(ctx context.Context, s *Store) error { return deleteConnection(ctx, s, "bot", "x") },
 	"CreateOAuthClient": func(ctx context.Context, s *Store) error { return s.CreateOAuthClient(ctx, oauthClient("bot", "x")) },
 	"OAuthClients":      func(ctx context.Context, s *Store) error { _, err := s.OAuthClients(ctx, "bot"); return err },
 	"OAuthClient":       func(ctx context.Context, s *Store) error { _, err := s.OAuthClient(ctx, "bot", "x"); return err },

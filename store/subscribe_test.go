@@ -187,7 +187,7 @@ func (m *machine) UpdateConnection(t *rapid.T) {
 
 func (m *machine) DeleteConnection(t *rapid.T) {
 	i, c := name(t), name(t)
-	m.remove(t, m.s.DeleteConnection(context.Background(), i, c), i+"/"+c)
+	m.remove(t, deleteConnection(context.Background(), m.s, i, c), i+"/"+c)
 }
 
 func (m *machine) CreateAccessToken(t *rapid.T) {
@@ -394,7 +394,7 @@ func TestSubscribersAreToldWhatBecameOfACommitThatFailed(t *testing.T) {
 		"a client that is made":        func(s *Store) error { return s.CreateOAuthClient(ctx, oauthClient("bot", "new")) },
 		"a client that is deleted":     func(s *Store) error { return s.DeleteOAuthClient(ctx, "bot", "unused") },
 		"a connection that is made":    func(s *Store) error { return s.CreateConnection(ctx, apiKey("bot", "new", "secret")) },
-		"a connection that is deleted": func(s *Store) error { return s.DeleteConnection(ctx, "bot", "key") },
+		"a connection that is deleted": func(s *Store) error { return deleteConnection(ctx, s, "bot", "key") },
 		"a credential that is replaced": func(s *Store) error {
 			return s.UpdateConnection(ctx, "bot", "key", func(c *attache.Connection) error {
 				c.Credential.APIKey = secret.New("second")
