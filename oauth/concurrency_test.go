@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -400,6 +401,39 @@ func TestWhoWaitsOvertakesWhatNobodyWaitsFor(t *testing.T) {
 		if n := len(w.provider.seen()); n != 300 || most.Load() != 8 {
 			t.Errorf("%d calls, up to %d at a time", n, most.Load())
 		}
+	})
+}
+
+func TestASlowProviderWithAHostForEachTenantHoldsUpNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newDirectWorld(t, nil)
+		w.endpoint.SetTransport(direct{http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Host, ".example.com") {
+				<-time.After(29 * time.Second)
+			}
+			w.provider.ServeHTTP(rw, r)
+		})})
+		w.disk.put(client(), client(func(c *attache.OAuthClient) {
+			c.Name, c.TokenURL = "tenants", "https://{subdomain}.example.com/token"
+		}))
+		w.start()
+		ask := func(name, client string) {
+			c := w.authorized()
+			c.Name, c.OAuthClient, c.Subdomain = name, client, name
+			c.Grant.IssuedAt, c.Grant.ExpiresAt = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+			w.disk.put(c)
+			_, _ = w.keeper.Fresh(context.Background(), named(name), 0)
+		}
+		for i := range 300 {
+			go ask(name(i), "tenants")
+		}
+		pass(time.Second)
+		begin := time.Now()
+		ask("other", "example")
+		if waited := time.Since(begin); waited > time.Second {
+			t.Errorf("a request to another provider waits %v", waited)
+		}
+		w.stop()
 	})
 }
 

@@ -22,7 +22,8 @@ type KeeperOptions struct {
 	OnState func(Transition)
 	// Parallel bounds the refreshes that are under way. Zero: 128.
 	Parallel int
-	// ParallelPerHost bounds those at one provider host. Zero: 32.
+	// ParallelPerHost bounds those at one provider host, all subdomains of an OAuth
+	// client being one. Zero: 32.
 	ParallelPerHost int
 }
 
@@ -391,7 +392,7 @@ func (k *Keeper) launch(e *entry, class int) *flight {
 	f := &flight{
 		entry:      e,
 		key:        e.key(),
-		host:       hostOf(k.clients[e.client()].tokenURL, e.conn.Subdomain),
+		host:       hostOf(k.clients[e.client()].tokenURL),
 		generation: e.generation(),
 		urgent:     class == urgent,
 		done:       make(chan struct{}),

@@ -53,7 +53,8 @@ func (s *schedule) next(now instant) *entry {
 }
 
 // lanes queue flights, one lane for each provider host, so that a slow provider
-// holds up nobody else and none is asked too much at once. Lanes take turns.
+// holds up nobody else and none is asked too much at once. One that has a host for
+// each tenant is one provider all the same. Lanes take turns.
 type lanes struct {
 	max, maxPerHost int
 	running         int
