@@ -149,3 +149,27 @@ func TestAClockThatWasAheadHoldsNothingUp(t *testing.T) {
 		})
 	}
 }
+
+// TestARetryThatIsOverdueWaitsForNobody: after a start what is overdue is begun over a
+// minute, but at once where somebody asks for it.
+func TestARetryThatIsOverdueWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newDirectWorld(t, nil)
+		w.disk.put(client())
+		for i := range 20 {
+			c := w.authorized()
+			access, refresh := w.provider.begin(name(i))
+			c.Name, c.Grant.AccessToken, c.Grant.RefreshToken = name(i), token(access, refresh).Access, token(access, refresh).Refresh
+			c.Grant.IssuedAt, c.Grant.ExpiresAt = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+			c.Grant.State, c.Grant.RetryAt = attache.GrantRetrying, time.Now().Add(time.Duration(i-10)*time.Minute)
+			w.disk.put(c)
+		}
+		w.start()
+		for i := range 20 {
+			if _, err := w.keeper.Fresh(t.Context(), named(name(i)), 0); (err == nil) != (i <= 10) {
+				t.Errorf("the retry is due %d minutes after the start, and a request gets %v", i-10, err)
+			}
+		}
+		w.stop()
+	})
+}

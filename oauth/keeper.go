@@ -325,7 +325,7 @@ func (k *Keeper) Fresh(ctx context.Context, c *attache.Connection, usedGeneratio
 
 // ask returns a grant, a flight to wait for, or why there is neither.
 func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
-	now, _ := k.clock.now()
+	now, wall := k.clock.now()
 	g := e.conn.Grant
 	refused := used != 0 && used == e.generation()
 	switch {
@@ -337,7 +337,7 @@ func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
 		k.hurry(e.flight)
 		return attache.Grant{}, e.flight, nil
 	}
-	if err := k.refusal(e, refused, now); err != nil {
+	if err := k.refusal(e, refused, now, wall); err != nil {
 		return attache.Grant{}, nil, err
 	}
 	if refused {
@@ -355,19 +355,19 @@ func (k *Keeper) Look(c *attache.Connection) (attache.Grant, error) {
 	if err != nil {
 		return attache.Grant{}, err
 	}
-	now, _ := k.clock.now()
+	now, wall := k.clock.now()
 	switch {
 	case e.usable(now):
 		return *e.conn.Grant, nil
 	case e.flight != nil:
 		return attache.Grant{}, nil
 	}
-	return attache.Grant{}, k.refusal(e, false, now)
+	return attache.Grant{}, k.refusal(e, false, now, wall)
 }
 
 // refusal is why no refresh may be begun for an entry whose token cannot be used,
 // or was refused.
-func (k *Keeper) refusal(e *entry, refused bool, now instant) error {
+func (k *Keeper) refusal(e *entry, refused bool, now instant, wall time.Time) error {
 	g := e.conn.Grant
 	renewable := k.clients[e.client()].grantType == attache.ClientCredentials
 	state := stateError(g)
@@ -376,7 +376,8 @@ func (k *Keeper) refusal(e *entry, refused bool, now instant) error {
 		state.State == attache.GrantNeedsReauth,
 		state.State == attache.GrantConfigError,
 		state.State == attache.GrantMoved,
-		state.State == attache.GrantRetrying && now < e.due:
+		// An edit of the client makes it due before, and a start that is large, after.
+		state.State == attache.GrantRetrying && now < e.due && now < retry(g, now, wall):
 		return state
 	case now < e.hold:
 		return &StateError{State: state.State, Code: CodeStorage}
