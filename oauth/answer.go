@@ -154,7 +154,7 @@ func (f fields) words(name string) string {
 // secret returns a token, or nothing where it is none that could be sent back.
 func (f fields) secret(name string) secret.Text {
 	s := f.text(name)
-	if len(s) > maxToken || printable(s) != s {
+	if isToken(s) != nil {
 		return secret.Text{}
 	}
 	return secret.New(s)
@@ -187,6 +187,15 @@ func (f fields) lifetime(name string) time.Duration {
 		return 0
 	}
 	return time.Duration(seconds * float64(time.Second))
+}
+
+// isToken refuses what could not be sent back: what is too long, or has more than
+// printable ASCII, the space included (RFC 6749, appendix A).
+func isToken(s string) error {
+	if len(s) > maxToken || printable(s) != s {
+		return errors.New("is no token")
+	}
+	return nil
 }
 
 // fitsHeader refuses what is no token68 of a Bearer field (RFC 6750, section

@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"attache"
-	"attache/secret"
 )
 
 // Mode says what an export leaves behind (rule F4).
@@ -215,9 +214,9 @@ func CheckGrant(g *attache.Grant) error {
 			wrong = append(wrong, refuse(field, rule, remedy))
 		}
 	}
-	sendable := func(t secret.Text) bool { return t.Len() <= maxToken && t.Check(fitsHeader) == nil }
-	check(!g.AccessToken.IsZero() && sendable(g.AccessToken), "access_token", "is no token that could be sent", "")
-	check(sendable(g.RefreshToken), "refresh_token", "is no token that could be sent", "")
+	const unsendable = "is no token that could be sent"
+	check(!g.AccessToken.IsZero() && g.AccessToken.Check(isToken) == nil && g.AccessToken.Check(fitsHeader) == nil, "access_token", unsendable, "")
+	check(g.RefreshToken.Check(isToken) == nil, "refresh_token", unsendable, "")
 	check(utf8.RuneCountInString(g.Scope) <= maxScope && printable(g.Scope) == g.Scope, "scope",
 		fmt.Sprintf("is longer than %d characters, or has others than printable ASCII", maxScope), "")
 	life := g.ExpiresAt.Sub(g.IssuedAt)

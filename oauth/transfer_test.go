@@ -346,6 +346,8 @@ func TestAGrantFromElsewhereKeepsToTheRules(t *testing.T) {
 		"without an access token":      {func(g *attache.Grant) { g.AccessToken = secret.Text{} }, "access_token"},
 		"with one that breaks a field": {func(g *attache.Grant) { g.AccessToken = secret.New("a\r\nb") }, "access_token"},
 		"with one that is too long":    {func(g *attache.Grant) { g.RefreshToken = secret.New(strings.Repeat("x", 33<<10)) }, "refresh_token"},
+		"with one as RFC 6749 has it":  {func(g *attache.Grant) { g.RefreshToken = secret.New(" r ~") }, ""},
+		"with one with an escape":      {func(g *attache.Grant) { g.RefreshToken = secret.New("r\x1b") }, "refresh_token"},
 		"with a scope of 256":          {func(g *attache.Grant) { g.Scope = strings.Repeat("x", 256) }, "scope"},
 		"with an escape":               {func(g *attache.Grant) { g.Scope = "\x1b[2J" }, "scope"},
 		"without a time of issue":      {func(g *attache.Grant) { g.IssuedAt = time.Time{} }, "expires_at"},
