@@ -63,13 +63,17 @@ type ExportRequest struct {
 // Force, an [attache.FieldError].
 func (k *Keeper) Export(ctx context.Context, r ExportRequest) (Export, error) {
 	id := key{r.Integration, r.Connection}
-	for {
+	for ended := false; ; {
 		e, err := k.export(ctx, id, r)
 		if !errors.Is(err, errUnderWay) {
 			return e, err
 		}
 		f := k.flightOf(id)
-		if f == nil {
+		switch {
+		case f == nil && !ended: // it has just ended, or was cut off: another look tells
+			ended = true
+			continue
+		case f == nil:
 			return Export{}, fmt.Errorf("%w: a refresh was cut off, and it is not known yet what became of its refresh token: "+
 				"wait until the connection is active, while a server runs", ErrNotExportable)
 		}

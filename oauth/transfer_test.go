@@ -286,6 +286,34 @@ func TestWhatCannotBeExported(t *testing.T) {
 	}
 }
 
+// lagging is a disk whose refusals take a while to get to who asked.
+type lagging struct{ *disk }
+
+func (d lagging) UpdateGrant(ctx context.Context, integration, name string, update func(*attache.Grant) error) error {
+	err := d.disk.UpdateGrant(ctx, integration, name, update)
+	if err != nil {
+		<-time.After(10 * time.Second)
+	}
+	return err
+}
+
+func TestAnExportThatMeetsTheEndOfARefreshGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		expired(w) // and its provider takes five seconds
+		go func() { _, _ = w.fresh(0) }()
+		pass(time.Second)
+		others := oauth.NewKeeper(w.endpoint, lagging{w.disk}, oauth.KeeperOptions{})
+		e, err := others.Export(t.Context(), oauth.ExportRequest{Integration: "bot", Connection: "crm", Mode: oauth.ModeMove})
+		if err != nil || exported(e) != w.provider.family("a").refresh {
+			t.Errorf("the refresh has ended well, and the export gets %v", err)
+		}
+		w.stop()
+		pass(time.Minute)
+	})
+}
+
 // TestWhatGetsItsOwnTokensTakesNoneAlong: there is nothing that two machines could
 // spend, and the one that gives it away stops all the same.
 func TestWhatGetsItsOwnTokensTakesNoneAlong(t *testing.T) {
