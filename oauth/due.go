@@ -10,6 +10,7 @@ import (
 
 const (
 	minLead          = time.Minute
+	minPause         = 5 * time.Second // from a token to its refresh, when nobody waits for it
 	defaultKeepalive = 7 * 24 * time.Hour
 	// spread is over how long what is overdue is begun, when nobody waits for it:
 	// after a start that may be everything.
@@ -18,9 +19,10 @@ const (
 
 // lead is how long before its expiry a token is due: 10 to 20 % of its life, at
 // least a minute, at most half of it. fraction, from 0 to 1, says where between.
+// Where there is hardly any life it is negative, and requests wait for their tokens.
 func lead(life time.Duration, fraction float64) time.Duration {
 	l := time.Duration(float64(life) * (0.1 + 0.1*fraction))
-	return min(max(l, minLead), life/2)
+	return min(max(l, minLead), life/2, life-minPause)
 }
 
 // margin is how much of its life a token must still have to be sent: it has to

@@ -59,6 +59,24 @@ func TestWhenATokenIsDue(t *testing.T) {
 	}
 }
 
+func TestTheShortestLivesAreNotRefreshedAllTheTime(t *testing.T) {
+	for _, life := range []time.Duration{time.Second, 2 * time.Second, 8 * time.Second} {
+		t.Run(life.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.provider.life = life
+				w.disk.put(client(), w.authorized())
+				pass(time.Minute)
+				if n := len(w.provider.seen()); n < 10 || n > 13 {
+					t.Errorf("%d refreshes in a minute", n)
+				}
+				if g, err := w.fresh(0); err != nil || g.AccessToken.IsZero() {
+					t.Errorf("a request gets %v", err)
+				}
+			})
+		})
+	}
+}
+
 func TestTheWallClockDoesNotLengthenALife(t *testing.T) {
 	for sentence, c := range map[string]struct {
 		jump    time.Duration
