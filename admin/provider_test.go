@@ -131,7 +131,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/device":
 		says(200, map[string]any{
 			"device_code": "device-7b1f", "user_code": "WDJB-MJHT", "verification_uri": "https://example.com/go",
-			"verification_uri_complete": "https://example.com/go?code=WDJB-MJHT", "expires_in": 600, "interval": 0.01,
+			"verification_uri_complete": "https://example.com/go?code=WDJB-MJHT", "expires_in": 600, "interval": 1,
 		})(w, r)
 	case "/revoke":
 		if p.revoke != nil {

@@ -10,6 +10,7 @@ import (
 
 const (
 	defaultInterval = 5 * time.Second // RFC 8628, section 3.2
+	minInterval     = time.Second
 	maxInterval     = time.Minute
 	maxDeviceLife   = time.Hour
 )
@@ -53,10 +54,10 @@ func (c *Client) Device(ctx context.Context, scope string) (DeviceCode, error) {
 		URL:         c.pageURL(f, "verification_uri", "verification_url"), // the second of a draft
 		CompleteURL: c.pageURL(f, "verification_uri_complete", "verification_url_complete"),
 		Expires:     a.asked.Add(min(f.lifetime("expires_in"), maxDeviceLife)),
-		Interval:    min(f.lifetime("interval"), maxInterval),
+		Interval:    defaultInterval,
 	}
-	if d.Interval == 0 {
-		d.Interval = defaultInterval
+	if interval := f.lifetime("interval"); interval > 0 {
+		d.Interval = min(max(interval, minInterval), maxInterval)
 	}
 	if err != nil || d.Code.IsZero() || d.UserCode == "" || len(d.UserCode) > 64 || d.URL == "" || d.Expires.Equal(a.asked) {
 		return DeviceCode{}, &Error{Kind: Malformed, Code: CodeMalformed, Status: a.status}

@@ -311,6 +311,24 @@ func TestADeviceIsAuthorizedElsewhere(t *testing.T) {
 	}
 }
 
+func TestPollsAreAtLeastASecondApart(t *testing.T) {
+	for answered, want := range map[string]time.Duration{
+		`1e-9`: time.Second, `"0.5"`: time.Second, `1`: time.Second, `1.5`: 1500 * time.Millisecond,
+		`0`: 5 * time.Second, `-1`: 5 * time.Second, `1e6`: time.Minute,
+	} {
+		t.Run(answered, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.disk.put(client(func(c *attache.OAuthClient) { c.Provider.DeviceURL = "https://example.com/device_authorization" }), connection())
+				w.provider.next(says(200, `{"device_code":"x","user_code":"x","verification_uri":"https://example.com/","expires_in":900,"interval":`+answered+`}`))
+				a, err := w.flows.BeginDevice(t.Context(), oauth.Start{Integration: "bot", Connection: "crm", By: "ada"})
+				if err != nil || a.Interval != want {
+					t.Errorf("an interval of %v, want %v: %v", a.Interval, want, err)
+				}
+			})
+		})
+	}
+}
+
 func TestDeviceAnswersThatAreRefused(t *testing.T) {
 	for sentence, answer := range map[string]string{
 		"without a code":          `{"user_code":"x","verification_uri":"https://example.com/","expires_in":900}`,
