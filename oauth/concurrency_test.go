@@ -155,19 +155,19 @@ func TestAnUpstreamThatAlwaysRefusesForcesFewRefreshes(t *testing.T) {
 			}
 		}
 		refusals(200)
-		calls(1)
+		calls(4)
 		pass(30 * time.Second)
 		refusals(200)
-		calls(2)
+		calls(5)
 		if err := w.keeper.Adopt(t.Context(), named("crm"), token(w.provider.begin("b")), "read"); err != nil {
 			t.Fatal(err)
 		}
 		refusals(200)
-		calls(3)
+		calls(9)
 		w.provider.life = time.Second
 		pass(30 * time.Second)
 		refusals(1)
-		calls(4)
+		calls(10)
 		pass(10 * time.Second) // it has expired, and is refreshed, forced or not
 		if g, err := w.fresh(0); err != nil || !w.provider.accepts(g.AccessToken.Expose()) {
 			t.Errorf("a request gets %v", err)

@@ -18,7 +18,8 @@ const (
 	maxLaunch  = 1024             // begun at once, so that requests do not wait for a start that is large
 	writePause = time.Second      // between two tries to store a token
 	lastWrites = 5                // tries to store a token once the program is ending
-	forcePause = 30 * time.Second // between two refreshes that an upstream forces
+	forceBurst = 4                // refreshes that an upstream may force at once
+	forcePause = 30 * time.Second // between two of them, on the whole
 	storePause = 5 * time.Second  // before a connection is tried again whose record could not be read or written
 )
 

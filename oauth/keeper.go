@@ -73,7 +73,7 @@ type entry struct {
 	due     instant             // when the next flight begins
 	place   int                 // in the schedule; negative: not in it
 	hold    instant             // nothing is tried before, since the storage failed
-	calm    instant             // no refresh is forced before, since one was
+	calm    instant             // when what was forced is made up for, one refresh each forcePause
 	unsent  *unsent             // the last intent that could not be written; nil: none
 	orphan  bool
 }
@@ -298,8 +298,8 @@ func notFound(connection string) error {
 // A usedGeneration other than zero says that the upstream refused the token of
 // that generation. If that is still the newest, a refresh is forced, one for all
 // who ask: when it has succeeded there is a newer one, and when it has failed the
-// state says when to try again. An upstream that goes on refusing forces another one
-// only after half a minute.
+// state says when to try again. An upstream that refuses every token forces a few, and
+// then one each half minute.
 //
 // There being no token to be had is a [StateError]; the connection not existing
 // any more, although another may have its name, is [attache.ErrNotFound].
@@ -341,7 +341,7 @@ func (k *Keeper) ask(e *entry, used uint64) (attache.Grant, *flight, error) {
 		return attache.Grant{}, nil, err
 	}
 	if refused {
-		e.calm = now.add(forcePause)
+		e.calm = max(e.calm, now).add(forcePause)
 	}
 	return attache.Grant{}, k.launch(e, urgent), nil
 }
@@ -381,7 +381,7 @@ func (k *Keeper) refusal(e *entry, refused bool, now instant, wall time.Time) er
 		return state
 	case now < e.hold:
 		return &StateError{State: state.State, Code: CodeStorage}
-	case refused && now < e.calm && e.usable(now),
+	case refused && e.usable(now) && now.until(e.calm) > (forceBurst-1)*forcePause,
 		refused && g.RefreshToken.IsZero() && !renewable:
 		return &StateError{State: g.State, Code: CodeTokenRefused}
 	}
