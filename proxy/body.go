@@ -44,6 +44,7 @@ type upload struct {
 
 	mu     sync.Mutex // guards what follows
 	over   bool
+	closed bool        // the transport wants no more of it
 	stuck  *time.Timer // gives the upstream up where it reads no further; nil until something was read
 	due    time.Time   // when the read that is under way has to end; kept where it has not
 	spools bool
@@ -175,6 +176,7 @@ func (u *upload) holdOn() {
 // a client that sends none for one that has left.
 func (u *upload) Close() error {
 	u.mu.Lock()
+	u.closed = true
 	u.holdOn()
 	u.mu.Unlock()
 	if !u.x.isHTTP2() {
@@ -184,16 +186,20 @@ func (u *upload) Close() error {
 }
 
 // extend is called when something of the answer has passed: a client that listens is not
-// idle. A nil upload is not read.
+// idle, nor is an upstream that speaks. A nil upload is not read.
 func (u *upload) extend() {
 	if u == nil {
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.over && !u.due.IsZero() {
+	switch {
+	case u.over:
+	case !u.due.IsZero():
 		u.due = time.Now().Add(u.x.proxy.settings.Limits.IdleTimeout)
 		_ = u.deadline(u.due)
+	case u.stuck != nil:
+		u.letGo()
 	}
 }
 
@@ -233,7 +239,7 @@ func (u *upload) inTime() {
 // mu held.
 func (u *upload) letGo() {
 	switch most := u.x.proxy.upstream.read; {
-	case u.over:
+	case u.over || u.closed:
 	case u.stuck == nil:
 		u.stuck = time.AfterFunc(most, func() { u.x.giveUp(os.ErrDeadlineExceeded) })
 	default:

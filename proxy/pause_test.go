@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"attache"
 	"attache/proxy"
@@ -98,8 +96,14 @@ func TestAPlainSwitchedConnectionEndsWithServe(t *testing.T) {
 // speaks HTTP/1.1 would be caught at it.
 func TestLengthsOverHTTP2AreNotPassedOnTwice(t *testing.T) {
 	for _, lengths := range [][]string{{"3", "5"}, {"5", "3"}, {"5", "5"}, {"x"}, {"5, 5"}} {
-		ln := tls.NewListener(loopback(t), &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host)}})
-		up := clearUpstreamOn(t, ln, func(c net.Conn, br *bufio.Reader) { answerWithLengths(c, br, lengths) })
+		up := h2Upstream(t, func(fr *http2.Framer, stream uint32) {
+			fields := []string{":status", "200"}
+			for _, l := range lengths {
+				fields = append(fields, "content-length", l)
+			}
+			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: newBlocks().encode(pairs(fields...)), EndHeaders: true})
+			_ = fr.WriteData(stream, true, []byte("hello"))
+		})
 		w := newWorld(t, up, func(s *proxy.Settings) { s.Ordinary = true }, bearer("for-a", host))
 		w.proxy.LearnNoOrigin()
 		conn := w.secure(w.open(up.authority(host)), host)
@@ -111,32 +115,29 @@ func TestLengthsOverHTTP2AreNotPassedOnTwice(t *testing.T) {
 	}
 }
 
-// answerWithLengths answers requests over HTTP/2, each with five bytes.
-func answerWithLengths(c net.Conn, br *bufio.Reader, lengths []string) {
-	_, _ = io.ReadFull(br, make([]byte, len(http2.ClientPreface)))
-	fr := http2.NewFramer(c, br)
-	_ = fr.WriteSettings()
-	for {
-		f, err := fr.ReadFrame()
-		if err != nil {
-			return
-		}
-		switch f := f.(type) {
-		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				_ = fr.WriteSettingsAck()
+// h2Upstream is one that speaks HTTP/2, grants no room for bodies, and answers in its own
+// way.
+func h2Upstream(t *testing.T, answer func(fr *http2.Framer, stream uint32)) *origin {
+	ln := tls.NewListener(loopback(t), &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host)}})
+	return clearUpstreamOn(t, ln, func(c net.Conn, br *bufio.Reader) {
+		_, _ = io.ReadFull(br, make([]byte, len(http2.ClientPreface)))
+		fr := http2.NewFramer(c, br)
+		_ = fr.WriteSettings()
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				return
 			}
-		case *http2.HeadersFrame:
-			var b bytes.Buffer
-			e := hpack.NewEncoder(&b)
-			_ = e.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-			for _, l := range lengths {
-				_ = e.WriteField(hpack.HeaderField{Name: "content-length", Value: l})
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					_ = fr.WriteSettingsAck()
+				}
+			case *http2.HeadersFrame:
+				answer(fr, f.StreamID)
 			}
-			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: b.Bytes(), EndHeaders: true})
-			_ = fr.WriteData(f.StreamID, true, []byte("hello"))
 		}
-	}
+	})
 }
 
 // The path of a whole URL is passed on byte for byte, as one without a host is.
@@ -197,7 +198,13 @@ func TestAnUploadThatTheUpstreamDoesNotTakeEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, reluctant(t, c.reset), func(s *proxy.Settings) {
+			up := h2Upstream(t, func(fr *http2.Framer, stream uint32) {
+				if c.reset > 0 {
+					<-time.After(c.reset)
+					_ = fr.WriteRSTStream(stream, http2.ErrCodeInternal)
+				}
+			})
+			w := newWorld(t, up, func(s *proxy.Settings) {
 				s.Upstream.ResponseTimeout, s.Limits.IdleTimeout = c.response, c.silent
 			}, bearer("for-a", host))
 			r := request(t, "POST", w.url("/"), strings.NewReader(strings.Repeat("x", 300_000)))
@@ -209,32 +216,24 @@ func TestAnUploadThatTheUpstreamDoesNotTakeEnds(t *testing.T) {
 	}
 }
 
-// reluctant is an upstream that speaks HTTP/2 and grants no room for bodies. It resets
-// what it is asked after a while, where that is not zero.
-func reluctant(t *testing.T, reset time.Duration) *origin {
-	ln := tls.NewListener(loopback(t), &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{issue(t, time.Now().Add(time.Hour), host)}})
-	return clearUpstreamOn(t, ln, func(c net.Conn, br *bufio.Reader) {
-		_, _ = io.ReadFull(br, make([]byte, len(http2.ClientPreface)))
-		fr := http2.NewFramer(c, br)
-		_ = fr.WriteSettings()
-		for {
-			f, err := fr.ReadFrame()
-			if err != nil {
-				return
-			}
-			switch f := f.(type) {
-			case *http2.SettingsFrame:
-				if !f.IsAck() {
-					_ = fr.WriteSettingsAck()
-				}
-			case *http2.HeadersFrame:
-				if reset > 0 {
-					<-time.After(reset)
-					_ = fr.WriteRSTStream(f.StreamID, http2.ErrCodeInternal)
-				}
-			}
+// An upstream that takes no more of an upload, and goes on with its answer, is not given
+// up.
+func TestAnAnswerGoesOnBesideAnUploadThatIsNotTaken(t *testing.T) {
+	const pieces = 10
+	up := h2Upstream(t, func(fr *http2.Framer, stream uint32) {
+		_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: newBlocks().encode(pairs(":status", "200")), EndHeaders: true})
+		for i := range pieces {
+			<-time.After(150 * time.Millisecond)
+			_ = fr.WriteData(stream, i == pieces-1, []byte("x"))
 		}
 	})
+	w := newWorld(t, up, func(s *proxy.Settings) {
+		s.Upstream.ResponseTimeout, s.Limits.IdleTimeout = 200*time.Millisecond, 300*time.Millisecond
+	}, bearer("for-a", host))
+	r := request(t, "POST", w.url("/"), strings.NewReader(strings.Repeat("x", 300_000)))
+	if resp, body := get(t, w.client(h1), r); resp.StatusCode != 200 || body != strings.Repeat("x", pieces) {
+		t.Errorf("answer %d %q", resp.StatusCode, body)
+	}
 }
 
 // The head of a long answer does not wait for the first of its body.
