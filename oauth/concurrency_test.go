@@ -280,8 +280,8 @@ func TestAnIntentThatCouldNotBeWrittenIsNoCall(t *testing.T) {
 		answer   http.HandlerFunc
 		path     string
 	}{
-		"however often": {3, nil, "refreshing refreshing refreshing refreshing refreshing active"},
-		"so that what the provider says of the token is so": {1, says(400, `{"error":"invalid_grant"}`), "refreshing refreshing refreshing needs_reauthorization(invalid_grant)"},
+		"however often": {3, nil, "refreshing refreshing(storage_error) refreshing(storage_error) refreshing(storage_error) refreshing active"},
+		"so that what the provider says of the token is so": {1, says(400, `{"error":"invalid_grant"}`), "refreshing refreshing(storage_error) refreshing needs_reauthorization(invalid_grant)"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {

@@ -236,6 +236,7 @@ func (a *attempt) intend(ctx context.Context) (refresh secret.Text, err error) {
 		}
 		return secret.Text{}, err
 	}
+	after.ErrorCode = "" // of the attempt before
 	a.keeper.tell(a.flight.key, before.State, after, 0)
 	return after.RefreshToken, nil
 }

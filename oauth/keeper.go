@@ -452,9 +452,6 @@ func (k *Keeper) tell(id key, before attache.GrantState, g attache.Grant, took t
 	if before == "" {
 		before = attache.GrantPending
 	}
-	if g.State == attache.GrantRefreshing {
-		g.ErrorCode = "" // of the attempt before
-	}
 	k.onState(Transition{
 		Integration: id.integration,
 		Connection:  id.name,
