@@ -143,17 +143,21 @@ func TestCredentialsAreScrubbedFromValues(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "key.pem"), "x")
 	const canary = "canary"
 	for variable, want := range map[string]string{
-		"GITHUB_TOKEN=" + canary:                         placeholder,
-		"SECRET_KEY=/" + canary:                          placeholder, // as base64 may begin
-		"TLS_KEY=" + file:                                file,
-		"GITHUB_TOKEN=":                                  "",
-		"DATABASE_URL=postgres://app:canary@db:1/x?y=z":  "postgres://app:" + placeholder + "@db:1/x?y=z",
-		"REDIS_URL=redis://:canary@cache":                "redis://:" + placeholder + "@cache",
-		"DATABASE_URL=postgres://app:can#ary@db:1/x":     placeholder,
-		"DATABASE_URL=postgres://app@db/x":               "postgres://app@db/x",
-		"SITE=https://example.com:8080/@someone?a=b%20c": "https://example.com:8080/@someone?a=b%20c",
-		`CONFIG={"url":"https://someone@example.com"}`:   `{"url":"https://someone@example.com"}`,
-		"MAIL=someone@example.com":                       "someone@example.com",
+		"GITHUB_TOKEN=" + canary:                                            placeholder,
+		"SECRET_KEY=/" + canary:                                             placeholder, // as base64 may begin
+		"TLS_KEY=" + file:                                                   file,
+		"GITHUB_TOKEN=":                                                     "",
+		"DATABASE_URL=postgres://app:canary@db:1/x?y=z":                     "postgres://app:" + placeholder + "@db:1/x?y=z",
+		"REDIS_URL=redis://:canary@cache":                                   "redis://:" + placeholder + "@cache",
+		"DATABASE_URL=postgres://app:can#ary@db:1/x":                        placeholder,
+		"DATABASE_URL=postgres://app@db/x":                                  "postgres://app@db/x",
+		"BROKER=amqp://u:canary@a//;amqp://u:canary@b//":                    "amqp://u:" + placeholder + "@a//;amqp://u:" + placeholder + "@b//",
+		"CACHES=redis://:canary@a:1,redis://:canary@b:1":                    "redis://:" + placeholder + "@a:1,redis://:" + placeholder + "@b:1",
+		"PIP_EXTRA_INDEX_URL=https://a:canary@x/s https://c:canary@y/s?%zz": "https://a:" + placeholder + "@x/s https://c:" + placeholder + "@y/s?%zz",
+		"JDBC=jdbc:postgresql://u:canary@db/x":                              "jdbc:postgresql://u:" + placeholder + "@db/x",
+		"SITE=https://example.com:8080/@someone?a=b%20c":                    "https://example.com:8080/@someone?a=b%20c",
+		`CONFIG={"url":"https://someone@example.com"}`:                      `{"url":"https://someone@example.com"}`,
+		"MAIL=someone@example.com":                                          "someone@example.com",
 	} {
 		name, value, _ := strings.Cut(variable, "=")
 		if got := harmless(name, value); got != want {

@@ -224,11 +224,14 @@ func (a *app) scrub(environ []string) []string {
 	return scrubbed
 }
 
-var urlWithUser = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^@\s]*@`)
+var (
+	urlWithUser = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^@\s]*@`)
+	urlPassword = regexp.MustCompile(`(://[^/?#@:\s]*:)[^/?#@\s]+@`)
+)
 
 // harmless is a variable's value without a credential: the placeholder, where the
-// variable is called like one and names no file; a URL without its password; and what
-// would be one if its password were escaped, not at all.
+// variable is called like one and names no file; URLs without their passwords, however
+// many there are; and what would be one if its password were escaped, not at all.
 func harmless(name, value string) string {
 	if value == "" {
 		return ""
@@ -236,18 +239,13 @@ func harmless(name, value string) string {
 	if isCredential(name) && !(filepath.IsAbs(value) && exists(value)) {
 		return placeholder
 	}
-	if !urlWithUser.MatchString(value) {
-		return value
+	if safe := urlPassword.ReplaceAllString(value, "${1}"+placeholder+"@"); safe != value {
+		return safe
 	}
-	u, err := url.Parse(value)
-	if err != nil {
+	if _, err := url.Parse(value); err != nil && urlWithUser.MatchString(value) {
 		return placeholder
 	}
-	if password, _ := u.User.Password(); password == "" {
-		return value
-	}
-	u.User = url.UserPassword(u.User.Username(), placeholder)
-	return u.String()
+	return value
 }
 
 func exists(path string) bool {
