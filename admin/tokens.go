@@ -32,14 +32,14 @@ type AccessTokenList struct {
 
 // Expiry is how long a new token lives.
 type Expiry struct {
-	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"When it runs out, in the future; absent: never." example:"2030-01-31T12:00:00Z"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"When it runs out, in the future; absent or null: never." example:"2030-01-31T12:00:00Z"`
 }
 
 // lastYear is the last that a time in JSON can have.
 const lastYear = 9999
 
-// check is when the token runs out; zero: never, which only a time that is absent
-// means.
+// check is when the token runs out; zero: never, which only a time that is absent, or
+// null, means.
 func (e Expiry) check(now time.Time) (time.Time, error) {
 	const never = "leave it out for a token that does not expire"
 	switch at := e.ExpiresAt; {

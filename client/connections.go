@@ -65,8 +65,8 @@ func (c *Client) ReplaceCredential(ctx context.Context, integration string, t at
 	return call[Connection](ctx, c, http.MethodPut, in, at(integration, t, name)...)
 }
 
-// DeleteConnection deletes a connection of type t. That of type oauth the server
-// tells the provider first, where it can.
+// DeleteConnection deletes a connection of type t. Of one of type oauth the server
+// tells the provider afterwards, where it can.
 func (c *Client) DeleteConnection(ctx context.Context, integration string, t attache.ConnectionType, name string) error {
 	return c.patient().remove(ctx, at(integration, t, name)...)
 }
