@@ -89,6 +89,7 @@ func (c *h2Conn) owe(stream uint32, n, padding int) {
 func (c *h2Conn) repay() {
 	defer c.p.endRelay()
 	defer c.lessBusy(func() {})
+	defer c.contain()
 	c.awaitSettings()
 	for grants := c.due(); grants != nil; grants = c.due() {
 		if _, err := c.Conn.Write(grants); err != nil {

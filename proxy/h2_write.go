@@ -129,12 +129,7 @@ func (c *h2Conn) holdBack(f heldFrame) {
 // for too long for that is ended, on both sides.
 func (c *h2Conn) flush() {
 	defer c.p.endRelay()
-	defer func() {
-		if v := recover(); v != nil {
-			c.p.panicked("a connection", v)
-			_ = c.shut()
-		}
-	}()
+	defer c.contain()
 	wait := patience{limit: c.p.settings.Limits.WriteTimeout}
 	defer wait.end()
 	waiting, passed := uint32(0), 0 // the stream that waits, and how much was sent meanwhile
@@ -159,6 +154,14 @@ func (c *h2Conn) flush() {
 			c.flushed()
 			return
 		}
+	}
+}
+
+// contain keeps a panic from ending more than this connection.
+func (c *h2Conn) contain() {
+	if v := recover(); v != nil {
+		c.p.panicked("a connection", v)
+		_ = c.shut()
 	}
 }
 
