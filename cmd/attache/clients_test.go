@@ -130,6 +130,8 @@ func TestCredentialsAreFoundByTheirNames(t *testing.T) {
 		"STRIPE_SECRET": true, "GITLAB_PAT": true, "token": true,
 		"SECRET_KEY": true, "SECRET_KEY_BASE": true, "PGPASSWORD": true, "MYSQL_PWD": true, "DB_PASS": true, "STRIPE_KEY": true,
 		"OPENAI_API_KEY_2": true, "OPENAI_API_KEY2": true, "npm_config_//registry.npmjs.org/:_authToken": true, "API_KEY": true, "PASSWORD": true,
+		"PASSPHRASE": true, "KEY": true, "TOKENS": true, "OPENAI_API_KEYS": true, "API_TOKEN_V2": true, "PGPASS": true, "JWT": true, "SESSION_COOKIE": true,
+		"SECRET_2": true, "GOOGLE_CREDENTIALS": true, "V2": false, "": false, "_": false, "COMPASS": false, "MONKEYS": false,
 		"PWD": false, "OLDPWD": false, "SSH_ASKPASS": false, "AWS_ACCESS_KEY_ID": false, "GOOGLE_APPLICATION_CREDENTIALS": false, "JWT_PUBLIC_KEY": false,
 		"PATH": false, "HOME": false, "KEYBOARD": false, "SSH_AUTH_SOCK": false, "TOKENIZERS_PARALLELISM": false, "GITHUB_TOKEN_FILE": false,
 	} {

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -253,22 +254,26 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// isCredential goes by the name, less a number at its end. Names of files and public
-// keys are no credentials.
+// credentialWords are those with which names of credentials end.
+const credentialWords = " KEY APIKEY TOKEN AUTHTOKEN SECRET PASSWORD PGPASSWORD PASSWD PASSPHRASE PASS PGPASS PWD CREDENTIAL PAT AUTH JWT BEARER AUTHORIZATION COOKIE "
+
+// isCredential goes by the last word of the name, less a number or a version behind it,
+// and an s at its end. Names of files and public keys are no credentials.
 func isCredential(name string) bool {
-	name = strings.TrimRight(strings.TrimRight(strings.ToUpper(name), "0123456789"), "_")
-	for _, suffix := range []string{"_APPLICATION_CREDENTIALS", "PUBLIC_KEY", "PUBLISHABLE_KEY"} {
-		if strings.HasSuffix(name, suffix) {
+	words := strings.FieldsFunc(strings.ToUpper(name), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	for len(words) > 1 && strings.Trim(words[len(words)-1], "V0123456789") == "" {
+		words = words[:len(words)-1]
+	}
+	rest := strings.Join(words, "_")
+	for _, end := range []string{"APPLICATION_CREDENTIALS", "PUBLIC_KEY", "PUBLISHABLE_KEY"} {
+		if strings.HasSuffix(rest, end) {
 			return false
 		}
 	}
-	for _, suffix := range []string{
-		"_KEY", "APIKEY", "_KEY_BASE", "_TOKEN", "_AUTHTOKEN", "_SECRET", "PASSWORD", "_PASSWD", "_PASSPHRASE", "_PASS", "_PWD",
-		"_CREDENTIALS", "_PAT", "_AUTH",
-	} {
-		if strings.HasSuffix(name, suffix) {
-			return true
-		}
+	if rest == "" || rest == "PWD" {
+		return false
 	}
-	return name == "TOKEN" || name == "SECRET"
+	last := strings.TrimRight(words[len(words)-1], "0123456789")
+	isOne := func(word string) bool { return word != "" && strings.Contains(credentialWords, " "+word+" ") }
+	return isOne(last) || isOne(strings.TrimSuffix(last, "S")) || strings.HasSuffix(rest, "SECRET_KEY_BASE")
 }
