@@ -365,3 +365,24 @@ func TestRequestsThatAreNotForAProxy(t *testing.T) {
 		})
 	}
 }
+
+// Where a connection covers the host on other ports alone, a tunnel is open before it is
+// known whether it carries clear HTTP. What goes wrong then is said inside.
+func TestAnotherPortThatCannotBeReachedIsToldInside(t *testing.T) {
+	up := newOrigin(t, nil)
+	ln := loopback(t)
+	dead := portOf(t, ln.Addr())
+	_ = ln.Close()
+	w := newWorld(t, up, nil, bearer("for-a", host))
+	url := "https://" + net.JoinHostPort(host, portString(dead)) + "/"
+	for name, client := range map[string]*http.Client{"h1": w.client(h1), "h2": w.client()} {
+		resp, body := get(t, client, request(t, "GET", url, nil))
+		if resp.StatusCode != 502 || resp.Header.Get("Attache-Error") != "connection_refused" {
+			t.Errorf("%s: answer %d %q", name, resp.StatusCode, body)
+		}
+		client.CloseIdleConnections()
+	}
+	if e := w.event(isConnect); e.Code != attache.CodeConnectionRefused {
+		t.Errorf("event %+v", e)
+	}
+}

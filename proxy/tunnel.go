@@ -213,12 +213,18 @@ func (p *Proxy) openEither(ctx context.Context, t *tunnel) {
 		_ = t.Close()
 		return
 	}
-	if why := p.dialOpaque(ctx, t); why != nil {
+	why := p.dialOpaque(ctx, t)
+	switch {
+	case why == nil:
+		p.openOpaque(ctx, t)
+	case err != nil: // nobody has said anything that could be answered
 		t.record.failed(*why)
 		_ = t.Close()
-		return
+	default:
+		t.record.failed(*why)
+		t.denial = why
+		p.openIntercepted(ctx, t)
 	}
-	p.openOpaque(ctx, t)
 }
 
 // openIntercepted finds out whether the client speaks TLS or clear HTTP, shakes
