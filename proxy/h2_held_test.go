@@ -321,12 +321,7 @@ func TestHTTP2WhatIsHeldIsNotKeptForSingleBytes(t *testing.T) {
 	up := filler(t)
 	w := newWorld(t, up, func(s *proxy.Settings) { s.Limits.WriteTimeout = 300 * time.Millisecond }, bearer("for-a", host))
 	p := w.h2()
-	p.ask(1, plainH2(up.authority(host), "/"))
-	p.takeAll(t, 1, 65535)
-	p.postTo(3, up.authority(host), "/")
-	if !p.until(5*time.Second, isHead(3)) {
-		t.Fatal(p.ended)
-	}
+	p.haveHeld(t, up.authority(host))
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for range 30 {

@@ -362,6 +362,18 @@ func filler(t testing.TB) *origin {
 	})
 }
 
+// haveHeld takes the last of the connection's room, and gets the head of an answer on
+// stream 3 whose data have to wait.
+func (p *h2Peer) haveHeld(t testing.TB, authority string) {
+	t.Helper()
+	p.ask(1, plainH2(authority, "/"))
+	p.takeAll(t, 1, 65535)
+	p.postTo(3, authority, "/")
+	if !p.until(5*time.Second, isHead(3)) {
+		t.Fatal(p.ended)
+	}
+}
+
 // newBlocks is an encoder alone.
 func newBlocks() *h2Peer {
 	p := &h2Peer{}

@@ -133,12 +133,7 @@ func TestHTTP2PingsAreAnsweredWithoutRoom(t *testing.T) {
 	})
 	w := newWorld(t, up, nil, bearer("for-a", host))
 	p := w.h2()
-	p.ask(1, plainH2(up.authority(host), "/"))
-	p.takeAll(t, 1, 65535)
-	p.postTo(3, up.authority(host), "/")
-	if !p.until(5*time.Second, isHead(3)) {
-		t.Fatal(p.ended)
-	}
+	p.haveHeld(t, up.authority(host))
 	for i := range byte(20) {
 		_ = p.WritePing(false, [8]byte{i})
 		if !p.until(2*time.Second, func(f http2.Frame) bool { g, ok := f.(*http2.PingFrame); return ok && g.IsAck() && g.Data[0] == i }) {
@@ -207,12 +202,7 @@ func TestHTTP2TheInnerServerIsNotStarved(t *testing.T) {
 	})
 	w := newWorld(t, up, nil, bearer("for-a", host))
 	p := w.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
-	p.ask(1, plainH2(up.authority(host), "/"))
-	p.takeAll(t, 1, 65535)
-	p.postTo(3, up.authority(host), "/")
-	if !p.until(5*time.Second, isHead(3)) {
-		t.Fatal(p.ended)
-	}
+	p.haveHeld(t, up.authority(host))
 	got := map[uint32]int{}
 	for range 500 {
 		_ = p.WriteWindowUpdate(0, 1024)

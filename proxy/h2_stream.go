@@ -250,9 +250,9 @@ func (s *h2Stream) reset(code wire.Code) {
 	_ = s.write(wire.AppendReset(nil, s.id, code))
 }
 
-// detour is for an origin that, as it now turns out, speaks HTTP/2 alone. The inner
-// server has passed that stream's number, so it gets the request over a connection
-// of its own.
+// detour is for what now turns out not to be for the fast path: the origin speaks HTTP/2
+// alone, or the request may not be sent any more when its body is there. The inner server
+// has passed that stream's number, so it gets the request over a connection of its own.
 func (s *h2Stream) detour() {
 	ours, theirs := net.Pipe()
 	defer ours.Close()

@@ -201,7 +201,8 @@ const firstByteWait = time.Second
 
 const recordTypeHandshake = 0x16 // the first byte of a ClientHello (RFC 8446, section 5.1)
 
-// openEither opens a tunnel that is opaque unless it carries clear HTTP.
+// openEither opens a tunnel that is opaque unless it carries clear HTTP, or leads nowhere:
+// the client was told by then that it is open, and is told why inside.
 func (p *Proxy) openEither(ctx context.Context, t *tunnel) {
 	first, err := t.peek(firstByteWait)
 	switch {

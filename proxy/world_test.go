@@ -408,7 +408,6 @@ func portOf(t testing.TB, addr net.Addr) uint16 {
 	return ap.Port()
 }
 
-// newPlainOrigin is an origin that speaks http.
 // h2Alone makes an origin end the handshake with whoever does not offer HTTP/2.
 func h2Alone(s *httptest.Server) {
 	s.TLS.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -419,6 +418,7 @@ func h2Alone(s *httptest.Server) {
 	}
 }
 
+// newPlainOrigin is an origin that speaks http.
 func newPlainOrigin(t testing.TB) *origin {
 	t.Helper()
 	o := &origin{}

@@ -254,9 +254,6 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// credentialWords are those with which names of credentials end.
-const credentialWords = " KEY APIKEY TOKEN AUTHTOKEN SECRET PASSWORD PGPASSWORD PASSWD PASSPHRASE PASS PGPASS PWD CREDENTIAL PAT AUTH JWT BEARER AUTHORIZATION COOKIE "
-
 // isCredential goes by the last word of the name, less a number or a version behind it,
 // and an s at its end. Names of files and public keys are no credentials.
 func isCredential(name string) bool {
@@ -274,6 +271,16 @@ func isCredential(name string) bool {
 		return false
 	}
 	last := strings.TrimRight(words[len(words)-1], "0123456789")
-	isOne := func(word string) bool { return word != "" && strings.Contains(credentialWords, " "+word+" ") }
-	return isOne(last) || isOne(strings.TrimSuffix(last, "S")) || strings.HasSuffix(rest, "SECRET_KEY_BASE")
+	return endsCredential(last) || endsCredential(strings.TrimSuffix(last, "S")) || strings.HasSuffix(rest, "SECRET_KEY_BASE")
+}
+
+// endsCredential tells whether names of credentials end with that word.
+func endsCredential(word string) bool {
+	switch word {
+	case "KEY", "APIKEY", "TOKEN", "AUTHTOKEN", "SECRET", "CREDENTIAL",
+		"PASSWORD", "PGPASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PGPASS", "PWD",
+		"PAT", "AUTH", "JWT", "BEARER", "AUTHORIZATION", "COOKIE":
+		return true
+	}
+	return false
 }
